@@ -1,0 +1,1 @@
+"""What users write: environments, streams, functions, sources and sinks."""

@@ -1,0 +1,124 @@
+"""How a finished JobGraph leaves the API: executors, the client's handle of a job, its result.
+
+The API does not know clusters. An ``Executor`` is a plugin (entry-point group ``zmflow.executors``)
+chosen by the setting ``execution.target``, as Flink's PipelineExecutors are; ``zmflow.runtime`` brings
+``embedded`` and ``remote``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+from zmflow.config import Settings
+from zmflow.graph.job_graph import JobGraph
+from zmflow.protocol.messages import JobState
+
+__all__ = ["CloseableIterator", "Executor", "JobClient", "JobExecutionResult"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class JobExecutionResult:
+    """A job that reached FINISHED."""
+
+    job_id: str
+    net_runtime_ms: int
+
+    def get_job_id(self) -> str:
+        """The job's id."""
+        return self.job_id
+
+    def get_net_runtime(self) -> int:
+        """Milliseconds from the first deployment to the end."""
+        return self.net_runtime_ms
+
+
+class JobClient(Protocol):
+    """A submitted job, seen from the client."""
+
+    def get_job_id(self) -> str: ...
+
+    def get_job_status(self) -> JobState:
+        """The job's state now."""
+        ...
+
+    def cancel(self) -> None:
+        """Ask for cancellation and return; ``get_job_execution_result`` waits for the end."""
+        ...
+
+    def get_job_execution_result(self) -> JobExecutionResult:
+        """Wait for the end.
+
+        Raises:
+            JobFailedError: it failed; the detail begins with the user's own traceback.
+            JobCanceledError: it was cancelled.
+        """
+        ...
+
+    def collected(self) -> Iterator[Any]:
+        """The rows of the job's collect sink as they arrive; ends with the job. For jobs submitted
+        with ``collect=True``. Raises like ``get_job_execution_result`` when the job fails."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection (and of the embedded cluster, which ends the job)."""
+        ...
+
+
+class Executor(Protocol):
+    """Brings JobGraphs to a cluster."""
+
+    def submit(self, graph: JobGraph, settings: Settings, *, collect: bool) -> JobClient:
+        """Submit and return at once."""
+        ...
+
+
+class CloseableIterator(Generic[T]):
+    """The rows of ``execute_and_collect``. Close it, use it with ``with``, or read it to its end."""
+
+    def __init__(self, client: JobClient, limit: int | None = None) -> None:
+        self._client = client
+        self._rows: Iterator[T] = client.collected()
+        self._left = limit
+
+    def __iter__(self) -> CloseableIterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        if self._left is not None:
+            if self._left <= 0:
+                self.close()
+                raise StopIteration
+            self._left -= 1
+        try:
+            return next(self._rows)
+        except BaseException:
+            self._client.close()
+            raise
+
+    def next(self) -> T:
+        """The next row, as PyFlink spells it."""
+        return self.__next__()
+
+    def close(self) -> None:
+        """Cancel the job if it still runs and let go of it."""
+        try:
+            if self._client.get_job_status() in ("CREATED", "RUNNING"):
+                self._client.cancel()
+        finally:
+            self._client.close()
+
+    def __enter__(self) -> CloseableIterator[T]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,179 @@
+"""Function classes for user code with a life cycle, beside plain callables.
+
+Wherever a stream takes a function it takes a plain callable, or an object of one of these classes
+when the code needs ``open`` (connect, load a model), ``close`` and the ``RuntimeContext``. One object
+exists per subtask: it is pickled with the job and unpickled in the worker.
+
+>>> class Multiply(MapFunction[int, int]):
+...     def open(self, runtime_context: RuntimeContext) -> None:
+...         self.factor = runtime_context.get_index_of_this_subtask() + 2
+...     def map(self, value: int) -> int:
+...         return value * self.factor
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+__all__ = [
+    "FilterFunction",
+    "FlatMapFunction",
+    "Function",
+    "KeySelector",
+    "MapFunction",
+    "Partitioner",
+    "ReduceFunction",
+    "RuntimeContext",
+    "SinkContext",
+    "SinkFunction",
+    "plain_callable",
+]
+
+T = TypeVar("T")
+IN = TypeVar("IN", contravariant=True)
+OUT = TypeVar("OUT", covariant=True)
+KEY = TypeVar("KEY", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeContext:
+    """Where a function runs: which job, which task, which of how many subtasks.
+
+    Numbers start at 0. The getters are PyFlink's.
+    """
+
+    job_id: str
+    job_name: str
+    task_name: str
+    operator_name: str
+    subtask_index: int
+    parallelism: int
+    max_parallelism: int
+    attempt_number: int
+    host: str
+
+    def get_job_id(self) -> str:
+        """The job's id, 32 hexadecimal digits."""
+        return self.job_id
+
+    def get_job_name(self) -> str:
+        """The name given to ``execute``."""
+        return self.job_name
+
+    def get_task_name(self) -> str:
+        """The name of the chain this function runs in."""
+        return self.task_name
+
+    def get_task_name_with_subtasks(self) -> str:
+        """The name of the chain with ``(2/4)``: the subtask, counted from 1, of how many."""
+        return f"{self.task_name} ({self.subtask_index + 1}/{self.parallelism})"
+
+    def get_index_of_this_subtask(self) -> int:
+        """Which subtask this is, from 0."""
+        return self.subtask_index
+
+    def get_number_of_parallel_subtasks(self) -> int:
+        """How many subtasks the operator has."""
+        return self.parallelism
+
+    def get_max_number_of_parallel_subtasks(self) -> int:
+        """How many subtasks the operator can ever have: its number of key groups."""
+        return self.max_parallelism
+
+    def get_attempt_number(self) -> int:
+        """Which try this is, from 0."""
+        return self.attempt_number
+
+
+class Function:
+    """Base of the function classes. Both hooks are optional."""
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Called once in the worker, on the task's thread, before the first record."""
+
+    def close(self) -> None:
+        """Called once after the last record, and when the task fails or is cancelled."""
+
+
+class MapFunction(Function, ABC, Generic[IN, OUT]):
+    """One record in, one record out."""
+
+    @abstractmethod
+    def map(self, value: IN) -> OUT: ...
+
+
+class FlatMapFunction(Function, ABC, Generic[IN, OUT]):
+    """One record in, any number out: return an iterable or be a generator."""
+
+    @abstractmethod
+    def flat_map(self, value: IN) -> Iterable[OUT]: ...
+
+
+class FilterFunction(Function, ABC, Generic[IN]):
+    """Keeps the records it returns a true value for."""
+
+    @abstractmethod
+    def filter(self, value: IN) -> bool: ...
+
+
+class ReduceFunction(Function, ABC, Generic[T]):
+    """Combines two records of one key into one. Must be associative."""
+
+    @abstractmethod
+    def reduce(self, value1: T, value2: T) -> T: ...
+
+
+class KeySelector(Function, ABC, Generic[IN, KEY]):
+    """The key of a record. Must return the same key for the same record, everywhere."""
+
+    @abstractmethod
+    def get_key(self, value: IN) -> KEY: ...
+
+
+class Partitioner(Function, ABC, Generic[IN]):
+    """The subtask (from 0, below ``num_partitions``) for a key."""
+
+    @abstractmethod
+    def partition(self, key: IN, num_partitions: int) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SinkContext:
+    """What a ``SinkFunction`` is told beside the record."""
+
+    runtime_context: RuntimeContext
+
+
+class SinkFunction(Function, ABC, Generic[IN]):
+    """A sink that is one method: called for every record."""
+
+    @abstractmethod
+    def invoke(self, value: IN, context: SinkContext) -> None: ...
+
+
+_METHODS: dict[type[Function], str] = {
+    MapFunction: "map",
+    FlatMapFunction: "flat_map",
+    FilterFunction: "filter",
+    ReduceFunction: "reduce",
+    KeySelector: "get_key",
+    Partitioner: "partition",
+}
+
+
+def plain_callable(function: Callable[..., T] | Function) -> Callable[..., T]:
+    """What to call per record: the function itself, or the one method of a function class.
+
+    >>> plain_callable(str.upper)("a")
+    'A'
+    """
+    if isinstance(function, Function):
+        for kind, method in _METHODS.items():
+            if isinstance(function, kind):
+                bound: Callable[..., T] = getattr(function, method)
+                return bound
+        raise TypeError(f"{type(function).__name__} is none of the function classes.")
+    return function

@@ -1,0 +1,119 @@
+"""The source protocols: what somebody implements to read from a new place (FLIP-27).
+
+A ``Source`` is pickled with the job. Its ``SplitEnumerator`` lives once per job, in the worker of
+subtask 0, and hands ``splits`` to the ``SourceReader`` of each subtask that asks for one. A reader is
+polled on its task's thread and returns batches; it must not block for long while other splits wait.
+
+Guarantees to implementers: ``start`` comes first, ``close`` last and exactly once; no method of one
+object is called from two threads; after ``notify_no_more_splits`` no split is added.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from enum import Enum
+from typing import Generic, Protocol, TypeVar
+
+from zmflow.api.functions import RuntimeContext
+
+__all__ = [
+    "EndOfInput",
+    "Source",
+    "SourceReader",
+    "SplitEnumerator",
+    "SplitEnumeratorContext",
+]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+SplitT = TypeVar("SplitT")
+
+
+class EndOfInput(Enum):
+    """What ``SourceReader.poll_next`` returns after its last batch."""
+
+    END = "end"
+
+
+class SplitEnumeratorContext(Protocol[SplitT]):
+    """What the engine offers a ``SplitEnumerator``."""
+
+    @property
+    def parallelism(self) -> int:
+        """How many readers there are."""
+        ...
+
+    def assign_splits(self, splits: Sequence[SplitT], subtask: int) -> None:
+        """Give splits to a reader. They are pickled."""
+        ...
+
+    def signal_no_more_splits(self, subtask: int) -> None:
+        """Tell a reader that it has all it will get; it ends when it has read them."""
+        ...
+
+
+class SplitEnumerator(ABC, Generic[SplitT]):
+    """Finds the splits of a source and hands them out."""
+
+    def start(self) -> None:
+        """Called once, before any request. Listing directories belongs here."""
+
+    @abstractmethod
+    def handle_split_request(self, subtask: int) -> None:
+        """A reader has nothing left to read: assign it a split or signal that there are no more."""
+
+    def close(self) -> None:
+        """Called once when the job ends."""
+
+
+class SourceReader(ABC, Generic[T, SplitT]):
+    """Reads the splits of one subtask."""
+
+    def start(self) -> None:
+        """Called once, before the first split."""
+
+    @abstractmethod
+    def add_splits(self, splits: Sequence[SplitT]) -> None:
+        """Splits to read after those already given."""
+
+    @abstractmethod
+    def poll_next(self) -> Sequence[T] | EndOfInput | None:
+        """The next batch of records.
+
+        Returns:
+            A non-empty sequence of records (about ``BATCH_RECORDS_DEFAULT`` of them is a good size; a
+            ``range`` will do); ``EndOfInput.END`` after ``notify_no_more_splits`` when all are read;
+            ``None`` when there is nothing to read until a split is added.
+        """
+
+    @abstractmethod
+    def notify_no_more_splits(self) -> None:
+        """No split will be added any more."""
+
+    def close(self) -> None:
+        """Called once when the task ends, however it ends."""
+
+
+BATCH_RECORDS_DEFAULT = 1024
+"""Large enough that the cost per batch (a few microseconds) vanishes beside the records', small
+enough that a batch of ordinary records is processed well within the 100 ms buffer timeout."""
+
+
+class Source(ABC, Generic[T_co, SplitT]):
+    """A bounded place to read from. Must be picklable.
+
+    ``name`` is what plans and logs call the operator.
+    """
+
+    name: str = "Source"
+
+    @abstractmethod
+    def create_enumerator(self, context: SplitEnumeratorContext[SplitT]) -> SplitEnumerator[SplitT]: ...
+
+    @abstractmethod
+    def create_reader(self, context: RuntimeContext) -> SourceReader[T_co, SplitT]: ...
+
+    def validate(self) -> None:
+        """Called by the client before submission: raise a ``ZmflowError`` for what is wrong already
+        (a path that does not exist on this machine, an option that cannot be)."""

@@ -1,0 +1,1 @@
+"""Names other systems' users already know."""

@@ -1,0 +1,163 @@
+"""What goes into the brains of ``coordination`` and what comes out.
+
+A brain has one shape (design D7)::
+
+    handle(event, now_ms) -> list[Effect]     decide; effects are carried out in this order
+    deadline_ms() -> int | None               when to call handle(DeadlinePassed(), now_ms)
+    check() -> None                           assert every invariant
+    story(*ids) -> list[Entry]                what happened to these, and why; bounded
+
+Times are monotonic milliseconds given by the caller. ``Send`` effects are in the order in which
+their messages must leave; nothing else in the list may be reordered around them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from zmflow.protocol.messages import Message
+
+__all__ = [
+    "DeadlinePassed",
+    "Effect",
+    "Entry",
+    "Event",
+    "FromJobManager",
+    "FromWorker",
+    "JobManagerLost",
+    "KillWorker",
+    "Log",
+    "MessageReceived",
+    "Send",
+    "SendToJobManager",
+    "SendToWorker",
+    "StartWorker",
+    "Story",
+    "WorkerExited",
+]
+
+STORY_ENTRIES_MAX = 10_000
+"""Some minutes of a busy leader at about 200 bytes an entry: 2 MB."""
+
+
+class _Struct(msgspec.Struct, frozen=True):
+    pass
+
+
+# -- events of every brain ------------------------------------------------------------------------
+
+
+class DeadlinePassed(_Struct):
+    """The instant ``deadline_ms`` named has come."""
+
+
+# -- events and effects of the JobManager's brain -------------------------------------------------
+
+
+class MessageReceived(_Struct):
+    """A message from a connection. ``peer`` identifies the connection, not the sender."""
+
+    peer: bytes
+    message: Message
+    wall_ms: int = 0  # wall clock, only for what people see
+
+
+class Send(_Struct):
+    """Send a message to a connection."""
+
+    peer: bytes
+    message: Message
+
+
+class Log(_Struct):
+    """A line for the log of this process: a sentence, and the ids it is about."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    sentence: str
+    fields: dict[str, str] = {}
+
+
+# -- events and effects of the TaskManager's brain ------------------------------------------------
+
+
+class FromJobManager(_Struct):
+    """A message from the JobManager this TaskManager is connected to."""
+
+    message: Message
+
+
+class JobManagerLost(_Struct):
+    """The connection to the JobManager was given up by the shell (it will dial again)."""
+
+    reason: str
+
+
+class FromWorker(_Struct):
+    """A message from the worker of an allocation."""
+
+    allocation_id: str
+    message: Message
+
+
+class WorkerExited(_Struct):
+    """The worker process of an allocation is gone. ``reason`` is a sentence about how it went."""
+
+    allocation_id: str
+    reason: str
+
+
+class SendToJobManager(_Struct):
+    message: Message
+
+
+class SendToWorker(_Struct):
+    allocation_id: str
+    message: Message
+
+
+class StartWorker(_Struct):
+    """Fork a worker for this allocation; ``WorkerReady`` or ``WorkerExited`` will follow."""
+
+    allocation_id: str
+    slot_index: int
+    job_id: str
+
+
+class KillWorker(_Struct):
+    """SIGKILL the worker of this allocation; ``WorkerExited`` will follow."""
+
+    allocation_id: str
+    reason: str
+
+
+Event: TypeAlias = (
+    DeadlinePassed | MessageReceived | FromJobManager | JobManagerLost | FromWorker | WorkerExited
+)
+Effect: TypeAlias = Send | Log | SendToJobManager | SendToWorker | StartWorker | KillWorker
+
+
+class Entry(_Struct):
+    """One line of a story: when, about what, what happened and what caused it."""
+
+    at_ms: int
+    subject: str
+    sentence: str
+    cause: str
+
+
+class Story:
+    """A bounded record of what a brain decided, newest last."""
+
+    def __init__(self) -> None:
+        self._entries: deque[Entry] = deque(maxlen=STORY_ENTRIES_MAX)
+
+    def tell(self, at_ms: int, subject: str, sentence: str, cause: str) -> None:
+        """Add an entry."""
+        self._entries.append(Entry(at_ms, subject, sentence, cause))
+
+    def about(self, *subjects: str) -> list[Entry]:
+        """The entries about these subjects; all entries when none is given."""
+        return [entry for entry in self._entries if not subjects or entry.subject in subjects]

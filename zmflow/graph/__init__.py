@@ -1,0 +1,1 @@
+"""From what the user wrote to what the cluster runs: transformations → StreamGraph → JobGraph. Pure data."""

@@ -1,0 +1,1 @@
+"""Leadership: who leads and under which epoch."""

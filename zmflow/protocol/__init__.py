@@ -1,0 +1,1 @@
+"""What crosses a process border: control messages, frames, credits, versions. Bytes and rules, no sockets."""

@@ -1,0 +1,555 @@
+"""Control messages: one typed union, decoded once at the edge.
+
+Evolution: fields are only appended, with a default; a tag is never used again; a change an older
+peer would misread raises ``PROTOCOL_VERSION``. Golden bytes in the tests hold this in place.
+
+Every message to or from a JobManager carries ``epoch``, the leader's term. A message with a lower
+epoch than the receiver knows is dropped before any brain sees it. 0 means "I know none yet" and is
+allowed only in ``Hello``.
+
+=====================  ==================  ========================================================
+Message                From → to           Meaning
+=====================  ==================  ========================================================
+Hello                  TM, client → JM     first message of a connection: versions and role
+Welcome                JM → TM, client     accepted; the epoch from now on
+Refused                JM → TM, client     not accepted, or a request failed: message, detail, hint
+RegisterTaskManager    TM → JM             identity, slots, what still runs there
+TaskManagerRegistered  JM → TM             accepted, heartbeats begin
+Heartbeat              TM → JM             alive, with task metrics
+HeartbeatAck           JM → TM             alive too
+UnknownTaskManager     JM → TM             register again
+DeregisterTaskManager  TM → JM             leaves on purpose
+AllocateSlot           JM → TM             fork a worker for this job in this slot
+SlotReady              TM → JM             the worker listens at these data endpoints
+SlotLost               TM → JM             the worker could not start, or died
+FreeSlot               JM → TM             end the worker, offer the slot again
+SlotFreed              TM → JM             it is free again
+DeployTasks            JM → TM → worker    run these subtasks
+CancelTasks            JM → TM → worker    stop these subtasks
+TaskStateChanged       worker → TM → JM    an Execution's new state, with its failure
+TaskMetrics            worker → TM → JM    counters of running tasks
+OperatorEvent          worker ↔ worker     through TM and JM: split requests and assignments
+CollectedRows          worker → … → client rows of a collect sink, encoded
+CollectAck             client → … → worker they were taken; flow control of collect
+WorkerReady            worker → TM         first message of a worker
+SubmitJob              client → JM         a JobGraph
+JobAccepted            JM → client         it will run
+WatchJob               client → JM         send JobStatus on every change
+CancelJob              client → JM         cancel
+ListJobs               client → JM         all jobs this leader knows
+JobList                JM → client
+GetJob                 client → JM         one job in full
+JobStatus              JM → client
+GetCluster             client → JM         TaskManagers and slots
+ClusterStatus          JM → client
+GetLogs                client → JM → TM    the newest log lines of a job
+LogChunk               TM → JM → client
+=====================  ==================  ========================================================
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from zmflow.errors import ProtocolError
+from zmflow.protocol.versions import Versions
+
+__all__ = [
+    "MESSAGE_SIZE_MAX_BYTES",
+    "AllocateSlot",
+    "CancelJob",
+    "CancelTasks",
+    "ChannelTarget",
+    "ClusterStatus",
+    "CollectAck",
+    "CollectedRows",
+    "DataEndpoint",
+    "DeployTasks",
+    "DeregisterTaskManager",
+    "FailureKind",
+    "FreeSlot",
+    "GetCluster",
+    "GetJob",
+    "GetLogs",
+    "Heartbeat",
+    "HeartbeatAck",
+    "Hello",
+    "JobAccepted",
+    "JobList",
+    "JobState",
+    "JobStatus",
+    "JobSummary",
+    "ListJobs",
+    "LogChunk",
+    "Message",
+    "OperatorEvent",
+    "Refused",
+    "RegisterTaskManager",
+    "SlotFreed",
+    "SlotLost",
+    "SlotReady",
+    "SlotStatus",
+    "SubmitJob",
+    "SubtaskStatus",
+    "TaskDeployment",
+    "TaskFailure",
+    "TaskManagerRegistered",
+    "TaskManagerStatus",
+    "TaskMetrics",
+    "TaskState",
+    "TaskStateChanged",
+    "UnknownTaskManager",
+    "VertexStatus",
+    "WatchJob",
+    "Welcome",
+    "WorkerReady",
+    "decode_message",
+    "encode_message",
+]
+
+MESSAGE_SIZE_MAX_BYTES = 256 * 2**20
+"""Largest control message. A JobGraph with its pickled functions is the largest thing that travels
+this way; collections given to ``from_collection`` are part of it, so a few hundred MiB is where the
+hint "read it from a file instead" is the better answer than a bigger number."""
+
+TaskState: TypeAlias = Literal[
+    "CREATED",
+    "SCHEDULED",
+    "DEPLOYING",
+    "INITIALIZING",
+    "RUNNING",
+    "FINISHED",
+    "CANCELING",
+    "CANCELED",
+    "FAILED",
+]
+JobState: TypeAlias = Literal["CREATED", "RUNNING", "FINISHED", "FAILING", "FAILED", "CANCELLING", "CANCELED"]
+FailureKind: TypeAlias = Literal["user", "worker", "taskmanager", "slots", "engine"]
+
+
+class _Struct(msgspec.Struct, frozen=True, array_like=True):
+    pass
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    epoch: int
+
+
+# -- parts of messages ----------------------------------------------------------------------------
+
+
+class DataEndpoint(_Struct):
+    """Where a slot worker's data plane listens."""
+
+    host_id: str  # equal on two workers exactly when they can share ipc sockets
+    ipc: str
+    tcp: str
+
+
+class ChannelTarget(_Struct):
+    """One consumer of a result subpartition."""
+
+    attempt_id: str
+    gate_index: int
+    channel_index: int
+    allocation_id: str
+    endpoint: DataEndpoint
+
+
+class ResultPartition(_Struct):
+    """The output of a subtask over one JobEdge: its subpartitions in consumer order."""
+
+    edge_id: str
+    targets: list[ChannelTarget]
+
+
+class TaskDeployment(_Struct):
+    """Everything a worker needs to run one subtask."""
+
+    attempt_id: str
+    job_id: str
+    job_name: str
+    vertex_id: str
+    vertex_name: str
+    subtask_index: int
+    parallelism: int
+    max_parallelism: int
+    attempt_number: int
+    operators: bytes  # cloudpickled graph.ChainSpec; opaque to the JobManager and TaskManager
+    gate_channels: list[int]  # channels of each input gate
+    partitions: list[ResultPartition]
+    settings: dict[str, str]  # the job's settings, as text, over the TaskManager's own
+    py_files: list[tuple[str, bytes]]  # (file name, content): modules and zip archives
+
+
+class TaskFailure(_Struct):
+    """Why a task or job failed. ``summary`` is one sentence; tracebacks are text."""
+
+    kind: FailureKind
+    summary: str
+    host: str = ""
+    vertex_name: str = ""
+    operator_name: str = ""
+    subtask_index: int = -1
+    user_traceback: str = ""  # the user's own frames only
+    traceback: str = ""  # all frames
+    hint: str = ""
+
+
+class TaskCounters(_Struct):
+    """Counters of one running task since its start."""
+
+    attempt_id: str
+    records_in: int
+    records_out: int
+    bytes_in: int
+    bytes_out: int
+    busy_ms: int
+    backpressured_ms: int
+
+
+class SubtaskStatus(_Struct):
+    subtask_index: int
+    state: TaskState
+    attempt_number: int
+    host: str
+    taskmanager_id: str
+    slot_index: int
+    allocation_id: str
+    records_in: int
+    records_out: int
+    bytes_in: int
+    bytes_out: int
+    busy_ms: int
+    backpressured_ms: int
+
+
+class VertexStatus(_Struct):
+    vertex_id: str
+    name: str
+    operators: list[str]
+    parallelism: int
+    sharing_group: str
+    subtasks: list[SubtaskStatus]
+
+
+class JobSummary(_Struct):
+    job_id: str
+    name: str
+    state: JobState
+    submitted_ms: int  # wall clock, milliseconds since 1970
+    finished_ms: int  # 0 while it runs
+    tasks_total: int
+    tasks_running: int
+    tasks_finished: int
+
+
+class SlotStatus(_Struct):
+    slot_index: int
+    job_id: str  # "" when free
+    allocation_id: str
+    worker_pid: int
+
+
+class TaskManagerStatus(_Struct):
+    taskmanager_id: str
+    host: str
+    pid: int
+    slots: list[SlotStatus]
+    heartbeat_age_ms: int
+
+
+# -- handshake ------------------------------------------------------------------------------------
+
+
+class Hello(_Message):
+    versions: Versions
+    role: Literal["taskmanager", "client"]
+    name: str
+
+
+class Welcome(_Message):
+    versions: Versions
+    jobmanager: str  # its name, for messages to people
+
+
+class Refused(_Message):
+    request_id: int  # 0 for the handshake
+    error: str  # class name in zmflow.errors
+    message: str
+    detail: str = ""
+    hint: str = ""
+
+
+# -- TaskManager and JobManager -------------------------------------------------------------------
+
+
+class RegisterTaskManager(_Message):
+    taskmanager_id: str
+    host: str
+    pid: int
+    slots: int
+
+
+class TaskManagerRegistered(_Message):
+    taskmanager_id: str
+    heartbeat_interval_ms: int
+    heartbeat_timeout_ms: int
+
+
+class Heartbeat(_Message):
+    taskmanager_id: str
+
+
+class HeartbeatAck(_Message):
+    taskmanager_id: str
+
+
+class UnknownTaskManager(_Message):
+    taskmanager_id: str
+
+
+class DeregisterTaskManager(_Message):
+    taskmanager_id: str
+    reason: str
+
+
+class AllocateSlot(_Message):
+    allocation_id: str
+    slot_index: int
+    job_id: str
+
+
+class SlotReady(_Message):
+    allocation_id: str
+    slot_index: int
+    pid: int
+    endpoint: DataEndpoint
+
+
+class SlotLost(_Message):
+    allocation_id: str
+    slot_index: int
+    reason: str  # a sentence: "worker 4711 was killed by signal 9 (SIGKILL)"
+
+
+class FreeSlot(_Message):
+    allocation_id: str
+    slot_index: int
+
+
+class SlotFreed(_Message):
+    allocation_id: str
+    slot_index: int
+
+
+class DeployTasks(_Message):
+    allocation_id: str
+    tasks: list[TaskDeployment]
+
+
+class CancelTasks(_Message):
+    allocation_id: str
+    attempt_ids: list[str]
+    grace_ms: int  # after this the worker is killed
+
+
+class TaskStateChanged(_Message):
+    allocation_id: str
+    attempt_id: str
+    state: TaskState
+    failure: TaskFailure | None = None
+    counters: TaskCounters | None = None
+
+
+class TaskMetrics(_Message):
+    allocation_id: str
+    tasks: list[TaskCounters]
+
+
+class OperatorEvent(_Message):
+    """An event between a source's split enumerator and its readers.
+
+    The enumerator of an operator lives in the worker of subtask 0. ``to_subtask`` is -1 when the
+    event is for the enumerator. The JobManager only routes it.
+    """
+
+    job_id: str
+    vertex_id: str
+    operator_index: int
+    from_subtask: int
+    to_subtask: int
+    payload: bytes
+
+
+class CollectedRows(_Message):
+    """Rows of a collect sink on their way to the client, at most COLLECT_UNACKED_MAX unacknowledged."""
+
+    job_id: str
+    vertex_id: str
+    collect_id: str
+    subtask_index: int
+    sequence: int
+    rows: bytes
+    last: bool
+
+
+class CollectAck(_Message):
+    job_id: str
+    vertex_id: str
+    collect_id: str
+    subtask_index: int
+    sequence: int
+
+
+class WorkerReady(_Message):
+    allocation_id: str
+    pid: int
+    endpoint: DataEndpoint
+
+
+# -- client and JobManager ------------------------------------------------------------------------
+
+
+class SubmitJob(_Message):
+    request_id: int
+    job_id: str
+    job_graph: bytes  # msgpack of graph.JobGraph
+
+
+class JobAccepted(_Message):
+    request_id: int
+    job_id: str
+
+
+class WatchJob(_Message):
+    request_id: int
+    job_id: str
+    collect: bool = False  # this client takes the job's CollectedRows
+
+
+class CancelJob(_Message):
+    request_id: int
+    job_id: str
+
+
+class ListJobs(_Message):
+    request_id: int
+
+
+class JobList(_Message):
+    request_id: int
+    jobs: list[JobSummary]
+
+
+class GetJob(_Message):
+    request_id: int
+    job_id: str
+
+
+class JobStatus(_Message):
+    """One job in full. ``request_id`` 0 marks an update a watcher did not ask for."""
+
+    request_id: int
+    summary: JobSummary
+    reason: str  # a sentence about the current state: "waiting for 4 slots, 2 are free"
+    vertices: list[VertexStatus]
+    failure: TaskFailure | None
+    run_ms: int  # from first deployment until now or the end
+
+
+class GetCluster(_Message):
+    request_id: int
+
+
+class ClusterStatus(_Message):
+    request_id: int
+    jobmanager: str
+    started_ms: int
+    taskmanagers: list[TaskManagerStatus]
+    jobs: list[JobSummary]
+
+
+class GetLogs(_Message):
+    request_id: int
+    job_id: str
+    size_max_bytes: int
+    reply_to: str = ""  # filled by the JobManager: which client asked
+
+
+class LogChunk(_Message):
+    request_id: int
+    job_id: str
+    reply_to: str
+    source: str  # TaskManager id
+    text: bytes  # JSON lines
+    pending: int  # TaskManagers that have not answered yet
+
+
+Message: TypeAlias = (
+    Hello
+    | Welcome
+    | Refused
+    | RegisterTaskManager
+    | TaskManagerRegistered
+    | Heartbeat
+    | HeartbeatAck
+    | UnknownTaskManager
+    | DeregisterTaskManager
+    | AllocateSlot
+    | SlotReady
+    | SlotLost
+    | FreeSlot
+    | SlotFreed
+    | DeployTasks
+    | CancelTasks
+    | TaskStateChanged
+    | TaskMetrics
+    | OperatorEvent
+    | CollectedRows
+    | CollectAck
+    | WorkerReady
+    | SubmitJob
+    | JobAccepted
+    | WatchJob
+    | CancelJob
+    | ListJobs
+    | JobList
+    | GetJob
+    | JobStatus
+    | GetCluster
+    | ClusterStatus
+    | GetLogs
+    | LogChunk
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode_message(message: Message) -> bytes:
+    """The bytes of a message.
+
+    >>> decode_message(encode_message(Heartbeat(3, "tm-1")))
+    Heartbeat(epoch=3, taskmanager_id='tm-1')
+    """
+    return _encoder.encode(message)
+
+
+def decode_message(data: bytes) -> Message:
+    """The message in these bytes.
+
+    Raises:
+        ProtocolError: too large, not MessagePack, or not a message of this protocol version.
+    """
+    if len(data) > MESSAGE_SIZE_MAX_BYTES:
+        raise ProtocolError(
+            "A control message is larger than the protocol allows.",
+            detail=f"{len(data)} bytes; the limit is {MESSAGE_SIZE_MAX_BYTES}.",
+        )
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError("Received bytes are not a control message.", detail=str(error)) from None

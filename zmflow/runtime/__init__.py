@@ -1,0 +1,1 @@
+"""The shells: processes, threads, sockets, files and clocks around the brains."""

@@ -1,0 +1,1 @@
+"""Public instruments for tests of jobs and plugins."""
