@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 
 from zmflow.errors import ConfigurationError
 
-__all__ = ["OPTIONS", "Option", "Settings", "SettingValue", "load_settings", "option_for"]
+__all__ = ["OPTIONS", "Option", "SettingValue", "Settings", "load_settings", "option_for"]
 
 T = TypeVar("T")
 

@@ -50,14 +50,14 @@ class _Struct(msgspec.Struct, frozen=True):
 # -- events of every brain ------------------------------------------------------------------------
 
 
-class DeadlinePassed(_Struct):
+class DeadlinePassed(_Struct, frozen=True):
     """The instant ``deadline_ms`` named has come."""
 
 
 # -- events and effects of the JobManager's brain -------------------------------------------------
 
 
-class MessageReceived(_Struct):
+class MessageReceived(_Struct, frozen=True):
     """A message from a connection. ``peer`` identifies the connection, not the sender."""
 
     peer: bytes
@@ -65,14 +65,14 @@ class MessageReceived(_Struct):
     wall_ms: int = 0  # wall clock, only for what people see
 
 
-class Send(_Struct):
+class Send(_Struct, frozen=True):
     """Send a message to a connection."""
 
     peer: bytes
     message: Message
 
 
-class Log(_Struct):
+class Log(_Struct, frozen=True):
     """A line for the log of this process: a sentence, and the ids it is about."""
 
     level: Literal["debug", "info", "warning", "error"]
@@ -83,42 +83,42 @@ class Log(_Struct):
 # -- events and effects of the TaskManager's brain ------------------------------------------------
 
 
-class FromJobManager(_Struct):
+class FromJobManager(_Struct, frozen=True):
     """A message from the JobManager this TaskManager is connected to."""
 
     message: Message
 
 
-class JobManagerLost(_Struct):
+class JobManagerLost(_Struct, frozen=True):
     """The connection to the JobManager was given up by the shell (it will dial again)."""
 
     reason: str
 
 
-class FromWorker(_Struct):
+class FromWorker(_Struct, frozen=True):
     """A message from the worker of an allocation."""
 
     allocation_id: str
     message: Message
 
 
-class WorkerExited(_Struct):
+class WorkerExited(_Struct, frozen=True):
     """The worker process of an allocation is gone. ``reason`` is a sentence about how it went."""
 
     allocation_id: str
     reason: str
 
 
-class SendToJobManager(_Struct):
+class SendToJobManager(_Struct, frozen=True):
     message: Message
 
 
-class SendToWorker(_Struct):
+class SendToWorker(_Struct, frozen=True):
     allocation_id: str
     message: Message
 
 
-class StartWorker(_Struct):
+class StartWorker(_Struct, frozen=True):
     """Fork a worker for this allocation; ``WorkerReady`` or ``WorkerExited`` will follow."""
 
     allocation_id: str
@@ -126,7 +126,7 @@ class StartWorker(_Struct):
     job_id: str
 
 
-class KillWorker(_Struct):
+class KillWorker(_Struct, frozen=True):
     """SIGKILL the worker of this allocation; ``WorkerExited`` will follow."""
 
     allocation_id: str
@@ -139,7 +139,7 @@ Event: TypeAlias = (
 Effect: TypeAlias = Send | Log | SendToJobManager | SendToWorker | StartWorker | KillWorker
 
 
-class Entry(_Struct):
+class Entry(_Struct, frozen=True):
     """One line of a story: when, about what, what happened and what caused it."""
 
     at_ms: int

@@ -1,1 +1,1 @@
-"""The decisions of a running task: compiled chains, gates, partitioning, credits. No sockets, threads or clocks."""
+"""The decisions of a running task: compiled chains, gates, partitioning. No sockets, threads, clocks."""

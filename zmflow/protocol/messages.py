@@ -140,7 +140,7 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 # -- parts of messages ----------------------------------------------------------------------------
 
 
-class DataEndpoint(_Struct):
+class DataEndpoint(_Struct, frozen=True):
     """Where a slot worker's data plane listens."""
 
     host_id: str  # equal on two workers exactly when they can share ipc sockets
@@ -148,7 +148,7 @@ class DataEndpoint(_Struct):
     tcp: str
 
 
-class ChannelTarget(_Struct):
+class ChannelTarget(_Struct, frozen=True):
     """One consumer of a result subpartition."""
 
     attempt_id: str
@@ -158,14 +158,14 @@ class ChannelTarget(_Struct):
     endpoint: DataEndpoint
 
 
-class ResultPartition(_Struct):
+class ResultPartition(_Struct, frozen=True):
     """The output of a subtask over one JobEdge: its subpartitions in consumer order."""
 
     edge_id: str
     targets: list[ChannelTarget]
 
 
-class TaskDeployment(_Struct):
+class TaskDeployment(_Struct, frozen=True):
     """Everything a worker needs to run one subtask."""
 
     attempt_id: str
@@ -184,7 +184,7 @@ class TaskDeployment(_Struct):
     py_files: list[tuple[str, bytes]]  # (file name, content): modules and zip archives
 
 
-class TaskFailure(_Struct):
+class TaskFailure(_Struct, frozen=True):
     """Why a task or job failed. ``summary`` is one sentence; tracebacks are text."""
 
     kind: FailureKind
@@ -198,7 +198,7 @@ class TaskFailure(_Struct):
     hint: str = ""
 
 
-class TaskCounters(_Struct):
+class TaskCounters(_Struct, frozen=True):
     """Counters of one running task since its start."""
 
     attempt_id: str
@@ -210,7 +210,7 @@ class TaskCounters(_Struct):
     backpressured_ms: int
 
 
-class SubtaskStatus(_Struct):
+class SubtaskStatus(_Struct, frozen=True):
     subtask_index: int
     state: TaskState
     attempt_number: int
@@ -226,7 +226,7 @@ class SubtaskStatus(_Struct):
     backpressured_ms: int
 
 
-class VertexStatus(_Struct):
+class VertexStatus(_Struct, frozen=True):
     vertex_id: str
     name: str
     operators: list[str]
@@ -235,7 +235,7 @@ class VertexStatus(_Struct):
     subtasks: list[SubtaskStatus]
 
 
-class JobSummary(_Struct):
+class JobSummary(_Struct, frozen=True):
     job_id: str
     name: str
     state: JobState
@@ -246,14 +246,14 @@ class JobSummary(_Struct):
     tasks_finished: int
 
 
-class SlotStatus(_Struct):
+class SlotStatus(_Struct, frozen=True):
     slot_index: int
     job_id: str  # "" when free
     allocation_id: str
     worker_pid: int
 
 
-class TaskManagerStatus(_Struct):
+class TaskManagerStatus(_Struct, frozen=True):
     taskmanager_id: str
     host: str
     pid: int
@@ -264,18 +264,18 @@ class TaskManagerStatus(_Struct):
 # -- handshake ------------------------------------------------------------------------------------
 
 
-class Hello(_Message):
+class Hello(_Message, frozen=True):
     versions: Versions
     role: Literal["taskmanager", "client"]
     name: str
 
 
-class Welcome(_Message):
+class Welcome(_Message, frozen=True):
     versions: Versions
     jobmanager: str  # its name, for messages to people
 
 
-class Refused(_Message):
+class Refused(_Message, frozen=True):
     request_id: int  # 0 for the handshake
     error: str  # class name in zmflow.errors
     message: str
@@ -286,77 +286,77 @@ class Refused(_Message):
 # -- TaskManager and JobManager -------------------------------------------------------------------
 
 
-class RegisterTaskManager(_Message):
+class RegisterTaskManager(_Message, frozen=True):
     taskmanager_id: str
     host: str
     pid: int
     slots: int
 
 
-class TaskManagerRegistered(_Message):
+class TaskManagerRegistered(_Message, frozen=True):
     taskmanager_id: str
     heartbeat_interval_ms: int
     heartbeat_timeout_ms: int
 
 
-class Heartbeat(_Message):
+class Heartbeat(_Message, frozen=True):
     taskmanager_id: str
 
 
-class HeartbeatAck(_Message):
+class HeartbeatAck(_Message, frozen=True):
     taskmanager_id: str
 
 
-class UnknownTaskManager(_Message):
+class UnknownTaskManager(_Message, frozen=True):
     taskmanager_id: str
 
 
-class DeregisterTaskManager(_Message):
+class DeregisterTaskManager(_Message, frozen=True):
     taskmanager_id: str
     reason: str
 
 
-class AllocateSlot(_Message):
+class AllocateSlot(_Message, frozen=True):
     allocation_id: str
     slot_index: int
     job_id: str
 
 
-class SlotReady(_Message):
+class SlotReady(_Message, frozen=True):
     allocation_id: str
     slot_index: int
     pid: int
     endpoint: DataEndpoint
 
 
-class SlotLost(_Message):
+class SlotLost(_Message, frozen=True):
     allocation_id: str
     slot_index: int
     reason: str  # a sentence: "worker 4711 was killed by signal 9 (SIGKILL)"
 
 
-class FreeSlot(_Message):
+class FreeSlot(_Message, frozen=True):
     allocation_id: str
     slot_index: int
 
 
-class SlotFreed(_Message):
+class SlotFreed(_Message, frozen=True):
     allocation_id: str
     slot_index: int
 
 
-class DeployTasks(_Message):
+class DeployTasks(_Message, frozen=True):
     allocation_id: str
     tasks: list[TaskDeployment]
 
 
-class CancelTasks(_Message):
+class CancelTasks(_Message, frozen=True):
     allocation_id: str
     attempt_ids: list[str]
     grace_ms: int  # after this the worker is killed
 
 
-class TaskStateChanged(_Message):
+class TaskStateChanged(_Message, frozen=True):
     allocation_id: str
     attempt_id: str
     state: TaskState
@@ -364,12 +364,12 @@ class TaskStateChanged(_Message):
     counters: TaskCounters | None = None
 
 
-class TaskMetrics(_Message):
+class TaskMetrics(_Message, frozen=True):
     allocation_id: str
     tasks: list[TaskCounters]
 
 
-class OperatorEvent(_Message):
+class OperatorEvent(_Message, frozen=True):
     """An event between a source's split enumerator and its readers.
 
     The enumerator of an operator lives in the worker of subtask 0. ``to_subtask`` is -1 when the
@@ -384,7 +384,7 @@ class OperatorEvent(_Message):
     payload: bytes
 
 
-class CollectedRows(_Message):
+class CollectedRows(_Message, frozen=True):
     """Rows of a collect sink on their way to the client, at most COLLECT_UNACKED_MAX unacknowledged."""
 
     job_id: str
@@ -396,7 +396,7 @@ class CollectedRows(_Message):
     last: bool
 
 
-class CollectAck(_Message):
+class CollectAck(_Message, frozen=True):
     job_id: str
     vertex_id: str
     collect_id: str
@@ -404,7 +404,7 @@ class CollectAck(_Message):
     sequence: int
 
 
-class WorkerReady(_Message):
+class WorkerReady(_Message, frozen=True):
     allocation_id: str
     pid: int
     endpoint: DataEndpoint
@@ -413,43 +413,43 @@ class WorkerReady(_Message):
 # -- client and JobManager ------------------------------------------------------------------------
 
 
-class SubmitJob(_Message):
+class SubmitJob(_Message, frozen=True):
     request_id: int
     job_id: str
     job_graph: bytes  # msgpack of graph.JobGraph
 
 
-class JobAccepted(_Message):
+class JobAccepted(_Message, frozen=True):
     request_id: int
     job_id: str
 
 
-class WatchJob(_Message):
+class WatchJob(_Message, frozen=True):
     request_id: int
     job_id: str
     collect: bool = False  # this client takes the job's CollectedRows
 
 
-class CancelJob(_Message):
+class CancelJob(_Message, frozen=True):
     request_id: int
     job_id: str
 
 
-class ListJobs(_Message):
+class ListJobs(_Message, frozen=True):
     request_id: int
 
 
-class JobList(_Message):
+class JobList(_Message, frozen=True):
     request_id: int
     jobs: list[JobSummary]
 
 
-class GetJob(_Message):
+class GetJob(_Message, frozen=True):
     request_id: int
     job_id: str
 
 
-class JobStatus(_Message):
+class JobStatus(_Message, frozen=True):
     """One job in full. ``request_id`` 0 marks an update a watcher did not ask for."""
 
     request_id: int
@@ -460,11 +460,11 @@ class JobStatus(_Message):
     run_ms: int  # from first deployment until now or the end
 
 
-class GetCluster(_Message):
+class GetCluster(_Message, frozen=True):
     request_id: int
 
 
-class ClusterStatus(_Message):
+class ClusterStatus(_Message, frozen=True):
     request_id: int
     jobmanager: str
     started_ms: int
@@ -472,14 +472,14 @@ class ClusterStatus(_Message):
     jobs: list[JobSummary]
 
 
-class GetLogs(_Message):
+class GetLogs(_Message, frozen=True):
     request_id: int
     job_id: str
     size_max_bytes: int
     reply_to: str = ""  # filled by the JobManager: which client asked
 
 
-class LogChunk(_Message):
+class LogChunk(_Message, frozen=True):
     request_id: int
     job_id: str
     reply_to: str
