@@ -28,6 +28,7 @@ __all__ = [
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 SplitT = TypeVar("SplitT")
+SplitT_contra = TypeVar("SplitT_contra", contravariant=True)
 
 
 class EndOfInput(Enum):
@@ -36,7 +37,7 @@ class EndOfInput(Enum):
     END = "end"
 
 
-class SplitEnumeratorContext(Protocol[SplitT]):
+class SplitEnumeratorContext(Protocol[SplitT_contra]):
     """What the engine offers a ``SplitEnumerator``."""
 
     @property
@@ -44,7 +45,7 @@ class SplitEnumeratorContext(Protocol[SplitT]):
         """How many readers there are."""
         ...
 
-    def assign_splits(self, splits: Sequence[SplitT], subtask: int) -> None:
+    def assign_splits(self, splits: Sequence[SplitT_contra], subtask: int) -> None:
         """Give splits to a reader. They are pickled."""
         ...
 

@@ -31,6 +31,7 @@ __all__ = [
     "KillWorker",
     "Log",
     "MessageReceived",
+    "PeerGone",
     "Send",
     "SendToJobManager",
     "SendToWorker",
@@ -63,6 +64,12 @@ class MessageReceived(_Struct, frozen=True):
     peer: bytes
     message: Message
     wall_ms: int = 0  # wall clock, only for what people see
+
+
+class PeerGone(_Struct, frozen=True):
+    """A connection is closed; nothing can be sent to it any more."""
+
+    peer: bytes
 
 
 class Send(_Struct, frozen=True):
@@ -134,7 +141,7 @@ class KillWorker(_Struct, frozen=True):
 
 
 Event: TypeAlias = (
-    DeadlinePassed | MessageReceived | FromJobManager | JobManagerLost | FromWorker | WorkerExited
+    DeadlinePassed | MessageReceived | PeerGone | FromJobManager | JobManagerLost | FromWorker | WorkerExited
 )
 Effect: TypeAlias = Send | Log | SendToJobManager | SendToWorker | StartWorker | KillWorker
 
