@@ -1,0 +1,300 @@
+"""A chain ready to run: its operators opened, its code compiled, its outputs attached.
+
+A chain is a tree of segments. Rows enter at the head; each segment's rows go to what follows it: further
+segments, sink writers and result writers, one batch after the other. The task calls ``open``, then
+``process`` for each batch, ``finish`` at the end of the input and ``close`` in any case.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Protocol
+
+from zmflow.api.functions import Function, RuntimeContext, SinkContext, SinkFunction, plain_callable
+from zmflow.api.operators import (
+    FilterOperator,
+    FlatMapOperator,
+    KeyedAggregateOperator,
+    KeyedReduceOperator,
+    MapOperator,
+    ProjectOperator,
+    SinkFunctionOperator,
+    SinkOperator,
+    SourceOperator,
+)
+from zmflow.api.sinks import SinkWriter, WriterContext
+from zmflow.errors import ProtocolError
+from zmflow.execution.aggregates import combiner_for
+from zmflow.execution.batches import Rows
+from zmflow.execution.chain_code import SegmentCode, Step, compile_segment
+from zmflow.graph.job_graph import ChainNode, ChainSpec
+
+__all__ = ["Chain", "RowsConsumer"]
+
+FINAL_BATCH_ROWS = 1024
+"""Rows per batch when a final-only aggregate hands out its state: like a source's batch."""
+
+
+class RowsConsumer(Protocol):
+    """Takes the rows that leave a segment."""
+
+    def __call__(self, rows: Rows, /) -> None: ...
+
+
+@dataclass(slots=True)
+class _Segment:
+    code: SegmentCode | None
+    final_state: dict[Any, Any] | None = None  # of a final-only aggregate at its end
+    consumers: list[RowsConsumer] = field(default_factory=list)
+    following: list[_Segment] = field(default_factory=list)
+
+    def take(self, rows: Rows) -> None:
+        if self.code is not None:
+            rows = self.code.run(rows, self.hand_on)
+        if rows:
+            self.hand_on(rows)
+
+    def hand_on(self, rows: Rows) -> None:
+        for consumer in self.consumers:
+            consumer(rows)
+
+    def finish(self) -> None:
+        if self.final_state is not None:
+            values = list(self.final_state.values())
+            self.final_state.clear()
+            for start in range(0, len(values), FINAL_BATCH_ROWS):
+                self.hand_on(values[start : start + FINAL_BATCH_ROWS])
+        for segment in self.following:
+            segment.finish()
+
+
+class _SinkFunctionWriter(SinkWriter[Any]):
+    def __init__(self, function: SinkFunction[Any] | Callable[[Any], object], context: SinkContext):
+        self._function = function
+        self._context = context
+
+    def write(self, value: object) -> None:
+        if isinstance(self._function, SinkFunction):
+            self._function.invoke(value, self._context)
+        else:
+            self._function(value)
+
+
+class Chain:
+    """The operators of one vertex, for one subtask.
+
+    Args:
+        spec: the chain, as unpickled from the job graph.
+        context: where it runs; each function gets it with its operator's name.
+        outputs: for each ``spec.outputs``, what takes the rows.
+        emit_to_client: see ``zmflow.api.sinks.WriterContext``.
+    """
+
+    def __init__(
+        self,
+        spec: ChainSpec,
+        context: RuntimeContext,
+        outputs: Sequence[RowsConsumer],
+        emit_to_client: Callable[[str, Sequence[Any], bool], None],
+    ) -> None:
+        self._spec = spec
+        self._context = context
+        self._outputs = outputs
+        self._emit_to_client = emit_to_client
+        self._opened: list[tuple[int, Function]] = []
+        self._writers: list[tuple[int, SinkWriter[Any]]] = []
+        self._codes: dict[str, SegmentCode] = {}
+        self._current: int | None = None  # the node whose hook runs, when no generated code does
+        self._head: _Segment | None = None
+
+    @property
+    def source(self) -> SourceOperator | None:
+        """The source at the head, if the chain has one."""
+        head = self._spec.nodes[0].operator
+        return head if isinstance(head, SourceOperator) else None
+
+    @property
+    def process(self) -> RowsConsumer:
+        """Takes a batch of the chain's input, or of its source; valid after ``open``."""
+        assert self._head is not None
+        return self._head.take
+
+    def open(self) -> None:
+        """Open every function in chain order, create the sink writers, compile."""
+        children: list[list[int]] = [[] for _ in self._spec.nodes]
+        for index, node in enumerate(self._spec.nodes):
+            if node.input >= 0:
+                children[node.input].append(index)
+        self._head = self._segment([0], children)
+
+    def finish(self) -> None:
+        """The input has ended: hand out what was kept and flush the sinks."""
+        assert self._head is not None
+        self._head.finish()
+        for node, writer in self._writers:
+            self._current = node
+            writer.flush(True)
+        self._current = None
+
+    def close(self, completed: bool) -> None:
+        """Close the sink writers, then the functions. Every one is closed; the first error is raised."""
+        first: BaseException | None = None
+        while self._writers or self._opened:
+            try:
+                if self._writers:
+                    self._current, writer = self._writers.pop(0)
+                    writer.close(completed)
+                else:
+                    self._current, function = self._opened.pop()
+                    function.close()
+            except Exception as error:  # noqa: BLE001 - the others must be closed too
+                first = first or error
+                completed = False
+        if first is not None:
+            raise first
+
+    def operator_of(self, traceback: TracebackType | None) -> str:
+        """The name of the operator that was running when an exception left the chain."""
+        found = self._current
+        while traceback is not None:
+            code = self._codes.get(traceback.tb_frame.f_code.co_filename)
+            if code is not None:
+                found = code.node_of_line.get(traceback.tb_lineno, found)
+            traceback = traceback.tb_next
+        return self._spec.nodes[found].name if found is not None else ""
+
+    # -- building ----------------------------------------------------------------------------------
+
+    def _segment(self, path: list[int], children: list[list[int]]) -> _Segment:
+        """The segment that begins with the nodes in ``path`` and everything after it."""
+        nodes = self._spec.nodes
+        steps: list[Step] = []
+        final: dict[Any, Any] | None = None
+        last = path[-1]
+        begin = path[0]
+        while True:
+            if not isinstance(nodes[last].operator, (SourceOperator, SinkOperator, SinkFunctionOperator)):
+                step, keeps = self._step(last, nodes[last])
+                steps.append(step)
+                if keeps:
+                    final = step.state
+                    break
+            follower = children[last]
+            if len(follower) != 1 or self._fed_by(last) or self._is_sink(follower[0]):
+                break
+            last = follower[0]
+        segment = _Segment(self._compile(begin, steps, final is not None), final)
+        self._attach(segment, last, children)
+        return segment
+
+    def _attach(self, segment: _Segment, node: int, children: list[list[int]]) -> None:
+        if self._is_sink(node):
+            segment.consumers.append(self._sink(node))
+        for output in self._fed_by(node):
+            segment.consumers.append(self._outputs[output])
+        for child in children[node]:
+            if self._is_sink(child):
+                segment.consumers.append(self._sink(child))
+            else:
+                following = self._segment([child], children)
+                segment.consumers.append(following.take)
+                segment.following.append(following)
+
+    def _is_sink(self, node: int) -> bool:
+        return isinstance(self._spec.nodes[node].operator, (SinkOperator, SinkFunctionOperator))
+
+    def _fed_by(self, node: int) -> list[int]:
+        return [i for i, output in enumerate(self._spec.outputs) if output.node == node]
+
+    def _compile(self, begin: int, steps: list[Step], ends_in_state: bool) -> SegmentCode | None:
+        if not steps:
+            return None
+        names = " -> ".join(self._spec.nodes[step.node].name for step in steps)
+        code = compile_segment(f"{names} #{begin}", steps, ends_in_state=ends_in_state)
+        self._codes[code.filename] = code
+        # So that tracebacks can show the line; same mechanism as doctest and IPython.
+        linecache.cache[code.filename] = (
+            len(code.source),
+            None,
+            code.source.splitlines(keepends=True),
+            code.filename,
+        )
+        return code
+
+    def _step(self, index: int, node: ChainNode) -> tuple[Step, bool]:
+        """The step of an operator, and whether it is a final-only aggregate."""
+        operator = node.operator
+        match operator:
+            case MapOperator(function):
+                return Step(index, "map", self._open(index, function)), False
+            case FlatMapOperator(function):
+                return Step(index, "flat_map", self._open(index, function)), False
+            case FilterOperator(function):
+                return Step(index, "filter", self._open(index, function)), False
+            case ProjectOperator(fields):
+                return Step(index, "map", _projection(fields)), False
+            case KeyedReduceOperator(key_selector, function, final_only):
+                key = self._open(index, key_selector)
+                return Step(index, "reduce", self._open(index, function), key), final_only
+            case KeyedAggregateOperator(key_selector, kind, of, final_only):
+                key = self._open(index, key_selector)
+                return Step(index, "reduce", _LazyCombine(kind, of), key), final_only
+        raise ProtocolError(
+            f"The chain holds an operator this worker does not know: {type(operator).__name__}."
+        )
+
+    def _open(self, index: int, function: Any) -> Callable[..., Any]:
+        if isinstance(function, Function):
+            self._current = index
+            self._opened.append((index, function))
+            function.open(self._context_of(index))
+            self._current = None
+        return plain_callable(function)
+
+    def _sink(self, index: int) -> RowsConsumer:
+        operator = self._spec.nodes[index].operator
+        context = self._context_of(index)
+        self._current = index
+        if isinstance(operator, SinkOperator):
+            writer = operator.sink.create_writer(WriterContext(context, self._emit_to_client))
+        else:
+            assert isinstance(operator, SinkFunctionOperator)
+            if isinstance(operator.function, Function):
+                self._opened.append((index, operator.function))
+                operator.function.open(context)
+            writer = _SinkFunctionWriter(operator.function, SinkContext(context))
+        self._current = None
+        self._writers.append((index, writer))
+
+        def write(rows: Rows) -> None:
+            self._current = index
+            writer.write_batch(rows)
+            self._current = None
+
+        return write
+
+    def _context_of(self, index: int) -> RuntimeContext:
+        return replace(self._context, operator_name=self._spec.nodes[index].name)
+
+
+class _LazyCombine:
+    """Chooses the combiner when the first pair of records shows what they are."""
+
+    __slots__ = ("_combine", "_field", "_kind")
+
+    def __init__(self, kind: Any, field: int | str | None) -> None:
+        self._kind = kind
+        self._field = field
+        self._combine: Callable[[Any, Any], Any] | None = None
+
+    def __call__(self, total: Any, record: Any) -> Any:
+        if self._combine is None:
+            self._combine = combiner_for(self._kind, self._field, total)
+        return self._combine(total, record)
+
+
+def _projection(fields: tuple[int, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda record: tuple(record[field] for field in fields)
