@@ -1,0 +1,144 @@
+"""From the StreamGraph to the JobGraph: chains become vertices, the edges between chains exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from zmflow.graph.chaining import is_chainable
+from zmflow.graph.job_graph import (
+    ChainNode,
+    ChainOutput,
+    ChainSpec,
+    JobEdge,
+    JobGraph,
+    JobOperator,
+    JobVertex,
+)
+from zmflow.graph.stream_graph import StreamEdge, StreamGraph, StreamNode
+
+__all__ = ["JobProperties", "generate_job_graph"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobProperties:
+    """What a JobGraph carries beside its vertices and edges."""
+
+    name: str
+    settings: Mapping[str, str]
+    py_files: Sequence[tuple[str, bytes]] = ()
+    runtime_mode: Literal["STREAMING", "BATCH"] = "STREAMING"
+
+
+def generate_job_graph(
+    graph: StreamGraph, properties: JobProperties, serialize: Callable[[ChainSpec, str], bytes]
+) -> JobGraph:
+    """The JobGraph of a StreamGraph.
+
+    Args:
+        graph: a checked StreamGraph.
+        properties: the job's name, settings, files and mode.
+        serialize: the opaque bytes of a chain, given the chain and its vertex's name.
+    """
+    parents = {edge.target: edge.source for edge in graph.edges if is_chainable(edge, graph)}
+    # A chained operator has one input, so every chain is a tree below its head; an operator's number
+    # is larger than its inputs', so heads in the order of their numbers are in topological order.
+    members: dict[int, list[int]] = {}
+    head_of: dict[int, int] = {}
+    for number in graph.nodes:
+        head = head_of[parents[number]] if number in parents else number
+        head_of[number] = head
+        members.setdefault(head, []).append(number)
+    vertex_ids = {head: f"v{index}" for index, head in enumerate(members, start=1)}
+    exchanges = [edge for edge in graph.edges if edge.target not in parents]
+    edge_ids = {id(edge): f"e{index}" for index, edge in enumerate(exchanges, start=1)}
+
+    vertices = []
+    for head, numbers in members.items():
+        spec = _chain_spec(graph, numbers, parents, [(edge_ids[id(edge)], edge) for edge in exchanges])
+        name = _chain_name(graph, head, numbers, parents)
+        first = graph.nodes[head]
+        vertices.append(
+            JobVertex(
+                vertex_id=vertex_ids[head],
+                name=name,
+                parallelism=first.parallelism,
+                max_parallelism=first.max_parallelism,
+                sharing_group=first.sharing_group,
+                chain=[_job_operator(graph.nodes[number]) for number in numbers],
+                operators=serialize(spec, name),
+            )
+        )
+    edges = [
+        JobEdge(
+            edge_id=edge_ids[id(edge)],
+            source=vertex_ids[head_of[edge.source]],
+            target=vertex_ids[edge.target],
+            input_index=edge.input_index,
+            partitioner=edge.partitioner.name,
+            pointwise=edge.partitioner.pointwise,
+        )
+        for edge in exchanges
+    ]
+    return JobGraph(
+        name=properties.name,
+        vertices=vertices,
+        edges=edges,
+        settings=dict(properties.settings),
+        py_files=list(properties.py_files),
+        runtime_mode=properties.runtime_mode,
+    )
+
+
+def _job_operator(node: StreamNode) -> JobOperator:
+    return JobOperator(node.operator_id, node.uid, node.name, node.kind)
+
+
+def _chain_spec(
+    graph: StreamGraph,
+    numbers: Sequence[int],
+    parents: Mapping[int, int],
+    exchanges: Sequence[tuple[str, StreamEdge]],
+) -> ChainSpec:
+    position = {number: index for index, number in enumerate(numbers)}
+    nodes = [
+        ChainNode(
+            operator_id=graph.nodes[number].operator_id,
+            name=graph.nodes[number].name,
+            operator=graph.nodes[number].operator,
+            input=position[parents[number]] if index else -1,
+        )
+        for index, number in enumerate(numbers)
+    ]
+    outputs = [
+        ChainOutput(
+            edge_id=edge_id,
+            node=position[edge.source],
+            partitioner=edge.partitioner,
+            buffer_timeout_ms=graph.nodes[edge.source].buffer_timeout_ms,
+        )
+        for edge_id, edge in exchanges
+        if edge.source in position
+    ]
+    return ChainSpec(nodes, outputs)
+
+
+def _chain_name(graph: StreamGraph, head: int, numbers: Sequence[int], parents: Mapping[int, int]) -> str:
+    """``Source: X -> Map -> Sink: Y``; branches as ``Source: X -> (A, B -> C)``."""
+    children: dict[int, list[int]] = {number: [] for number in numbers}
+    for number in numbers:
+        if number != head:
+            children[parents[number]].append(number)
+    names: dict[int, str] = {}
+    # Children have larger numbers: from the last to the first, every name below is there already.
+    for number in reversed(numbers):
+        below = [names[child] for child in children[number]]
+        own = graph.nodes[number].name
+        if not below:
+            names[number] = own
+        elif len(below) == 1:
+            names[number] = f"{own} -> {below[0]}"
+        else:
+            names[number] = f"{own} -> ({', '.join(below)})"
+    return names[head]

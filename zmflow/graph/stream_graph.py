@@ -1,0 +1,250 @@
+"""The StreamGraph: operators and edges, with every default filled in and every misuse refused.
+
+Between the transformations and the JobGraph: virtual nodes are gone, each edge has its partitioner, each
+operator its parallelism, sharing group and id. Nothing is chained yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from zmflow.errors import JobGraphError
+from zmflow.graph.job_graph import PARALLELISM_MAX
+from zmflow.graph.partitioners import ForwardPartitioner, Partitioner, RebalancePartitioner
+from zmflow.graph.sharing import inherited_group
+from zmflow.graph.transformations import (
+    ChainingStrategy,
+    Node,
+    OperatorKind,
+    Partitioned,
+    Transformation,
+    operators_before,
+)
+
+__all__ = [
+    "GraphDefaults",
+    "StreamEdge",
+    "StreamGraph",
+    "StreamNode",
+    "build_stream_graph",
+    "default_max_parallelism",
+]
+
+MAX_PARALLELISM_LEAST = 128
+"""Flink's lower bound of a derived max parallelism (flink.md 7.1): room to grow a small job."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphDefaults:
+    """What the environment says where an operator says nothing. ``max_parallelism`` 0 derives it."""
+
+    max_parallelism: int = 0
+    buffer_timeout_ms: int = 100
+    chaining: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StreamNode:
+    """One operator with all its properties."""
+
+    number: int
+    operator_id: str
+    uid: str
+    name: str
+    kind: OperatorKind
+    operator: object
+    parallelism: int
+    max_parallelism: int
+    chaining: ChainingStrategy
+    sharing_group: str
+    buffer_timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEdge:
+    """Records on their way from one operator to another. Two edges may connect the same operators."""
+
+    source: int
+    target: int
+    input_index: int
+    partitioner: Partitioner
+
+
+@dataclass(frozen=True, slots=True)
+class StreamGraph:
+    """Operators by number, in topological order, and the edges in the order of their targets' inputs."""
+
+    nodes: dict[int, StreamNode]
+    edges: list[StreamEdge]
+    chaining: bool
+
+    def inputs_of(self, number: int) -> list[StreamEdge]:
+        """The edges into an operator."""
+        return [edge for edge in self.edges if edge.target == number]
+
+
+def default_max_parallelism(parallelism: int) -> int:
+    """Flink's derived number of key groups: the next power of two of 1.5 times, from 128 to 32768.
+
+    >>> [default_max_parallelism(p) for p in (1, 85, 86, 200, 32768)]
+    [128, 128, 256, 512, 32768]
+    """
+    wanted = parallelism + parallelism // 2
+    power = 1 << max(0, wanted - 1).bit_length()
+    return min(max(power, MAX_PARALLELISM_LEAST), PARALLELISM_MAX)
+
+
+def build_stream_graph(
+    roots: Sequence[Transformation],
+    defaults: GraphDefaults,
+    prepare: Callable[[object], object] = lambda operator: operator,
+) -> StreamGraph:
+    """The StreamGraph of ``roots`` and everything that leads to them.
+
+    Args:
+        roots: operators to run; usually sinks.
+        defaults: what the environment says.
+        prepare: makes an operator's specification final (the runtime mode is known only now).
+
+    Raises:
+        JobGraphError: the dataflow cannot run; names the operator and the remedy.
+    """
+    transformations = operators_before(roots)
+    _check_reachability(transformations)
+    _check_uids(transformations)
+    nodes: dict[int, StreamNode] = {}
+    edges: list[StreamEdge] = []
+    seen_structures: Counter[str] = Counter()
+    for item in transformations:
+        inputs = [pair for node in item.inputs for pair in _resolve(node, None)]
+        incoming = [
+            StreamEdge(origin.number, item.number, 0, _chosen(origin, item, partitioner))
+            for origin, partitioner in inputs
+        ]
+        groups = [nodes[edge.source].sharing_group for edge in incoming]
+        nodes[item.number] = StreamNode(
+            number=item.number,
+            operator_id=_operator_id(item, incoming, nodes, seen_structures),
+            uid=item.uid,
+            name=item.title,
+            kind=item.kind,
+            operator=prepare(item.operator),
+            parallelism=_checked_parallelism(item),
+            max_parallelism=_checked_max_parallelism(item, defaults),
+            chaining=item.chaining,
+            sharing_group=item.sharing_group or inherited_group(groups),
+            buffer_timeout_ms=(
+                defaults.buffer_timeout_ms if item.buffer_timeout_ms is None else item.buffer_timeout_ms
+            ),
+        )
+        edges += incoming
+    return StreamGraph(nodes, edges, defaults.chaining)
+
+
+def _resolve(
+    node: Node, partitioner: Partitioner | None
+) -> Iterator[tuple[Transformation, Partitioner | None]]:
+    """The operators behind virtual nodes. Of several partitioners on a path the last one written counts."""
+    if isinstance(node, Transformation):
+        yield node, partitioner
+    elif isinstance(node, Partitioned):
+        yield from _resolve(node.input, partitioner or node.partitioner)
+    else:
+        for each in node.inputs:
+            yield from _resolve(each, partitioner)
+
+
+def _chosen(source: Transformation, target: Transformation, partitioner: Partitioner | None) -> Partitioner:
+    equal = source.parallelism == target.parallelism
+    if partitioner is None:
+        return ForwardPartitioner() if equal else RebalancePartitioner()
+    if isinstance(partitioner, ForwardPartitioner) and not equal:
+        raise JobGraphError(
+            f"forward() connects operators of unequal parallelism: {source.title!r} and {target.title!r}.",
+            detail=f"{source.title!r} has parallelism {source.parallelism}, "
+            f"{target.title!r} has {target.parallelism}.",
+            hint="Give both the same parallelism, or use rescale() or rebalance().",
+        )
+    return partitioner
+
+
+def _check_reachability(transformations: Sequence[Transformation]) -> None:
+    if not transformations:
+        raise JobGraphError(
+            "The job has no operators.",
+            hint="Start with env.from_source(), from_collection() or from_sequence(), and end in a sink.",
+        )
+    if not any(item.kind == "sink" for item in transformations):
+        last = transformations[-1]
+        raise JobGraphError(
+            f"The job has no sink: what {last.title!r} produces goes nowhere.",
+            hint="End the stream in print(), sink_to(), add_sink() or execute_and_collect().",
+        )
+
+
+def _check_uids(transformations: Sequence[Transformation]) -> None:
+    owners: defaultdict[str, list[str]] = defaultdict(list)
+    for item in transformations:
+        if item.uid:
+            owners[item.uid].append(item.title)
+    for uid, titles in owners.items():
+        if len(titles) > 1:
+            raise JobGraphError(
+                f"The uid {uid!r} is given to {len(titles)} operators.",
+                detail="Operators: " + ", ".join(repr(title) for title in titles) + ".",
+                hint="State is found again by uid: give each operator its own.",
+            )
+
+
+def _checked_parallelism(item: Transformation) -> int:
+    if not 1 <= item.parallelism <= PARALLELISM_MAX:
+        raise JobGraphError(
+            f"The operator {item.title!r} has parallelism {item.parallelism}.",
+            hint=f"Allowed: 1 to {PARALLELISM_MAX}.",
+        )
+    return item.parallelism
+
+
+def _checked_max_parallelism(item: Transformation, defaults: GraphDefaults) -> int:
+    if item.non_parallel:
+        return 1
+    limit = item.max_parallelism or defaults.max_parallelism or default_max_parallelism(item.parallelism)
+    if not item.parallelism <= limit <= PARALLELISM_MAX:
+        raise JobGraphError(
+            f"The operator {item.title!r} has parallelism {item.parallelism} and max parallelism {limit}.",
+            hint=f"Max parallelism must be at least the parallelism and at most {PARALLELISM_MAX}.",
+        )
+    return limit
+
+
+def _operator_id(
+    item: Transformation, incoming: Sequence[StreamEdge], nodes: dict[int, StreamNode], seen: Counter[str]
+) -> str:
+    """From the uid; otherwise from what the operator is and what leads to it.
+
+    Names, parallelism and branches elsewhere in the program do not change it. Operators that look the
+    same are counted in the order they were written.
+    """
+    if item.uid:
+        return _digest("uid", item.uid)
+    inputs = [f"{nodes[edge.source].operator_id} {edge.partitioner.name}" for edge in incoming]
+    structure = _digest("structure", item.kind, type(item.operator).__name__, *_without_choice(inputs))
+    seen[structure] += 1
+    return _digest("occurrence", structure, str(seen[structure]))
+
+
+def _without_choice(inputs: Sequence[str]) -> list[str]:
+    # FORWARD and REBALANCE follow from parallelism where the program chose neither; an id that
+    # changed with the parallelism could not be used to restore at another one.
+    return [text.replace(" REBALANCE", " FORWARD") for text in inputs]
+
+
+def _digest(*parts: str) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(4, "big") + encoded)
+    return digest.hexdigest()

@@ -1,0 +1,107 @@
+"""What the API records while a program describes its dataflow: one node per operator, before chaining.
+
+A ``Transformation`` is an operator; ``Partitioned`` and ``Union`` are virtual: they say how records reach
+the operators behind them and vanish when the StreamGraph is made. Inputs of a node are fixed when it is
+made, so the nodes form a directed graph without cycles. Numbers grow along every path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal, TypeAlias
+
+from zmflow.graph.partitioners import Partitioner
+
+__all__ = [
+    "ChainingStrategy",
+    "Node",
+    "OperatorKind",
+    "Partitioned",
+    "Transformation",
+    "Union",
+    "operators_before",
+]
+
+OperatorKind: TypeAlias = Literal["source", "operator", "sink"]
+
+
+class ChainingStrategy(Enum):
+    """Whether an operator may share a task with the operators before and behind it."""
+
+    ALWAYS = "always"
+    HEAD = "head"  # starts a chain: may be chained with what follows, not with what precedes
+    NEVER = "never"
+
+
+@dataclass(eq=False, slots=True)
+class Transformation:
+    """One operator as the program described it. ``None`` means "as the environment or the inputs say".
+
+    ``operator`` is opaque here: the API's specification of what to do with a record.
+    """
+
+    number: int
+    kind: OperatorKind
+    name: str
+    operator: object
+    inputs: tuple[Node, ...]
+    parallelism: int
+    max_parallelism: int | None = None
+    uid: str = ""
+    chaining: ChainingStrategy = ChainingStrategy.ALWAYS
+    sharing_group: str | None = None
+    buffer_timeout_ms: int | None = None
+    non_parallel: bool = False
+
+    @property
+    def title(self) -> str:
+        """The name as plans, logs and errors show it.
+
+        >>> Transformation(1, "sink", "Print", None, (), 1).title
+        'Sink: Print'
+        """
+        return {"source": "Source: ", "operator": "", "sink": "Sink: "}[self.kind] + self.name
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Partitioned:
+    """The records of ``input``, spread by ``partitioner``."""
+
+    input: Node
+    partitioner: Partitioner
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Union:
+    """The records of all inputs. An input that is named twice delivers its records twice."""
+
+    inputs: tuple[Node, ...]
+
+
+Node: TypeAlias = Transformation | Partitioned | Union
+
+
+@dataclass(slots=True)
+class _Walk:
+    seen: set[int] = field(default_factory=set)
+    found: list[Transformation] = field(default_factory=list)
+
+
+def operators_before(nodes: Sequence[Node]) -> list[Transformation]:
+    """The operators among ``nodes`` and all that lead to them, each once, in the order of their numbers."""
+    walk = _Walk()
+    waiting: list[Node] = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if id(node) in walk.seen:
+            continue
+        walk.seen.add(id(node))
+        if isinstance(node, Partitioned):
+            waiting.append(node.input)
+            continue
+        waiting.extend(node.inputs)
+        if isinstance(node, Transformation):
+            walk.found.append(node)
+    return sorted(walk.found, key=lambda transformation: transformation.number)
