@@ -1,0 +1,200 @@
+"""File sinks: what is written, under which name, and when it becomes visible."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from source_drive import read_all, runtime_context
+
+from zmflow.api.sinks import Sink, SinkWriter, WriterContext
+from zmflow.connectors import (
+    CsvFileSink,
+    CsvFileSource,
+    Encoder,
+    FileSink,
+    JsonLinesFileSink,
+    JsonLinesSource,
+    TextFileSink,
+    TextFileSource,
+)
+from zmflow.errors import ConnectorError
+
+
+@dataclass
+class Sale:
+    """A record with fields."""
+
+    city: str
+    amount: int
+
+
+class Point(msgspec.Struct):
+    """A record with fields."""
+
+    x: int
+
+
+def writer(sink: Sink[Any], subtask: int = 0, parallelism: int = 1) -> SinkWriter[Any]:
+    """The writer of a subtask, made from a sink that has travelled."""
+
+    def emit(accumulator: str, rows: Sequence[Any], finished: bool) -> None:
+        raise AssertionError("A file sink sends nothing to the client.")
+
+    travelled: Sink[Any] = pickle.loads(pickle.dumps(sink))
+    return travelled.create_writer(WriterContext(runtime_context(subtask, parallelism), emit))
+
+
+def write(sink: Sink[Any], *batches: Sequence[Any], subtask: int = 0, parallelism: int = 1) -> None:
+    """Writes batches as a task that completes does."""
+    target = writer(sink, subtask, parallelism)
+    for batch in batches:
+        target.write_batch(batch)
+    target.flush(True)
+    target.close(True)
+
+
+def names(directory: Path) -> list[str]:
+    """What is in a directory."""
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_parts_appear_when_they_are_complete(tmp_path: Path) -> None:
+    """Before that the file is hidden, so that a source reading the directory does not see it."""
+    out = tmp_path / "deep" / "out"
+    target = writer(TextFileSink(out), subtask=1, parallelism=2)
+    target.write("a")
+    target.write_batch(["b", 3])
+    target.flush(False)
+    (hidden,) = names(out)
+    assert hidden.startswith(".part-1.inprogress")
+    assert (out / hidden).read_text() == "a\nb\n3\n"
+    target.close(True)
+    assert names(out) == ["part-1"]
+    assert read_all(TextFileSource(out)) == ["a", "b", "3"]
+
+
+def test_a_failed_task_leaves_nothing(tmp_path: Path) -> None:
+    """Neither a part nor a temporary file."""
+    target = writer(TextFileSink(tmp_path))
+    target.write("a")
+    target.close(False)
+    assert names(tmp_path) == []
+
+
+def test_a_task_without_records_writes_an_empty_part(tmp_path: Path) -> None:
+    """The parts of a job are always as many as the sink's parallelism."""
+    write(CsvFileSink(tmp_path))
+    assert (tmp_path / "part-0.csv").read_bytes() == b""
+
+
+def test_existing_parts_are_refused(tmp_path: Path) -> None:
+    """Other files do not matter; a path that is no directory is refused too."""
+    (tmp_path / "notes").write_text("mine")
+    TextFileSink(tmp_path).validate()
+    TextFileSink(tmp_path / "new").validate()
+    write(TextFileSink(tmp_path), ["a"], subtask=0, parallelism=2)
+    write(TextFileSink(tmp_path), ["a"], subtask=1, parallelism=2)
+    with pytest.raises(ConnectorError, match="holds part files already") as caught:
+        JsonLinesFileSink(tmp_path).validate()
+    assert caught.value.detail == f"{tmp_path}: part-0 and 1 more"
+    with pytest.raises(ConnectorError, match="Not a directory"):
+        TextFileSink(tmp_path / "notes").validate()
+
+
+def test_overwriting_leaves_no_part_of_the_earlier_job(tmp_path: Path) -> None:
+    """Parts that the new job has not, and parts with another suffix, are removed; other files stay."""
+    for subtask in range(4):
+        write(TextFileSink(tmp_path), ["old"], subtask=subtask, parallelism=4)
+    (tmp_path / "notes").write_text("mine")
+    sink = TextFileSink[str](tmp_path, overwrite=True, suffix=".txt")
+    sink.validate()
+    for subtask in range(2):
+        write(sink, ["new"], subtask=subtask, parallelism=2)
+    assert names(tmp_path) == ["notes", "part-0.txt", "part-1.txt"]
+
+
+def test_text_lines_are_formatted(tmp_path: Path) -> None:
+    """With a function of the record."""
+    write(TextFileSink(tmp_path, "{0[0]}\t{0[1]}".format), [("a", 1), ("b", 2)], [("ü", 3)])
+    assert (tmp_path / "part-0").read_text(encoding="utf-8") == "a\t1\nb\t2\nü\t3\n"
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    """Dataclasses, Structs and plain values; read back equal."""
+    write(JsonLinesFileSink(tmp_path), [{"a": [1, "é"]}, Sale("Bern", 1)], range(2), (Point(3),))
+    expected = [{"a": [1, "é"]}, {"city": "Bern", "amount": 1}, 0, 1, {"x": 3}]
+    lines = (tmp_path / "part-0.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == expected
+    assert read_all(JsonLinesSource(tmp_path)) == expected
+
+
+@pytest.mark.parametrize("kind", [lambda c, a: {"city": c, "amount": a}, Sale])
+def test_csv_of_mappings_and_objects(tmp_path: Path, kind: Any) -> None:
+    """The header is written once per part and the fields are quoted where they must be."""
+    write(CsvFileSink(tmp_path), [kind("Zug, ZG", 1)], [kind('"x"', 2)])
+    assert (tmp_path / "part-0.csv").read_text() == 'city,amount\n"Zug, ZG",1\n"""x""",2\n'
+    assert read_all(CsvFileSource(tmp_path, Sale)) == [Sale("Zug, ZG", 1), Sale('"x"', 2)]
+
+
+def test_csv_of_tuples_and_chosen_columns(tmp_path: Path) -> None:
+    """Tuples have no names unless they are given; objects may be written in part."""
+    write(CsvFileSink(tmp_path / "a"), [("x", 1)], [("y", 2)])
+    assert (tmp_path / "a" / "part-0.csv").read_text() == "x,1\ny,2\n"
+    write(CsvFileSink(tmp_path / "b", ["c", "n"], delimiter=";"), [("x", 1)])
+    assert (tmp_path / "b" / "part-0.csv").read_text() == "c;n\nx;1\n"
+    write(CsvFileSink(tmp_path / "c", ["amount"], header=False), [Sale("x", 1)], [Sale("y", 2)])
+    assert (tmp_path / "c" / "part-0.csv").read_text() == "1\n2\n"
+
+
+def test_records_that_cannot_be_written(tmp_path: Path) -> None:
+    """The reason is named, with what to do."""
+    for sink, record, reason in [
+        (JsonLinesFileSink[object](tmp_path), {1, object()}, "as JSON"),
+        (CsvFileSink[object](tmp_path, ["b"]), {"a": 1}, "as CSV: KeyError: 'b'"),
+        (TextFileSink[object](tmp_path, encoding="ascii"), "é", "in ascii"),
+    ]:
+        target = writer(sink)
+        with pytest.raises(ConnectorError, match=reason) as caught:
+            target.write(record)
+        assert caught.value.hint
+        target.close(False)
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    """When it is met, at the latest when the part is completed; nothing is left that looks like output."""
+    probe = writer(TextFileSink(tmp_path))
+    (hidden,) = names(tmp_path)
+    probe.close(False)
+    (tmp_path / hidden).symlink_to("/dev/full")
+    target = writer(TextFileSink(tmp_path))
+    with pytest.raises(ConnectorError, match="No space left on device"):
+        target.write_batch(["x" * 2_000_000])
+    target.close(False)
+    assert names(tmp_path) == []
+    (tmp_path / hidden).symlink_to("/dev/full")
+    target = writer(TextFileSink(tmp_path))
+    target.write("x")
+    with pytest.raises(ConnectorError, match="No space left on device"):
+        target.close(True)
+    assert names(tmp_path) == []
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    """The system's reason is passed on."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConnectorError, match="Not a directory"):
+        writer(TextFileSink(tmp_path / "file" / "out"))
+
+
+def test_pyflinks_builder(tmp_path: Path) -> None:
+    """The names a PyFlink program uses."""
+    write(FileSink.for_row_format(str(tmp_path), Encoder.simple_string_encoder()).build(), ["a", 1])
+    assert (tmp_path / "part-0").read_text() == "a\n1\n"
