@@ -382,10 +382,10 @@ def read_settings_file(path: Path) -> dict[str, str]:
                 "The settings file is too large to be one.",
                 detail=f"{path}: {path.stat().st_size} bytes.",
             )
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        return dict(_flatten(tomllib.loads(path.read_text(encoding="utf-8")), "", str(path)))
+    except (OSError, ValueError, RecursionError) as error:
+        # ValueError: not UTF-8, not TOML, or a number of more digits than Python converts.
         raise ConfigurationError("The settings file cannot be read.", detail=f"{path}: {error}") from None
-    return dict(_flatten(table, "", str(path)))
 
 
 _NOT_SETTINGS = frozenset({"ZMFLOW_CONFIG"})
