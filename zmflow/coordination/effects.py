@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from zmflow.protocol.messages import Message
+from zmflow.protocol.messages import GetLogs, Message, Refused
 
 __all__ = [
     "DeadlinePassed",
@@ -27,11 +27,13 @@ __all__ = [
     "Event",
     "FromJobManager",
     "FromWorker",
+    "GiveUp",
     "JobManagerLost",
     "KillWorker",
     "Log",
     "MessageReceived",
     "PeerGone",
+    "ReadLogs",
     "Send",
     "SendToJobManager",
     "SendToWorker",
@@ -117,10 +119,14 @@ class WorkerExited(_Struct, frozen=True):
 
 
 class SendToJobManager(_Struct, frozen=True):
+    """Send over the connection to the JobManager; kept while it is being dialled."""
+
     message: Message
 
 
 class SendToWorker(_Struct, frozen=True):
+    """Send to the worker of an allocation; dropped when its process is gone."""
+
     allocation_id: str
     message: Message
 
@@ -140,10 +146,25 @@ class KillWorker(_Struct, frozen=True):
     reason: str
 
 
+class ReadLogs(_Struct, frozen=True):
+    """Read the newest log lines of a job and send them to the JobManager as a ``LogChunk`` with this
+    request's epoch, request id, job id and ``reply_to``; ``pending`` is the JobManager's to fill."""
+
+    request: GetLogs
+
+
+class GiveUp(_Struct, frozen=True):
+    """The JobManager refuses this TaskManager: end the process with this error."""
+
+    refused: Refused
+
+
 Event: TypeAlias = (
     DeadlinePassed | MessageReceived | PeerGone | FromJobManager | JobManagerLost | FromWorker | WorkerExited
 )
-Effect: TypeAlias = Send | Log | SendToJobManager | SendToWorker | StartWorker | KillWorker
+Effect: TypeAlias = (
+    Send | Log | SendToJobManager | SendToWorker | StartWorker | KillWorker | ReadLogs | GiveUp
+)
 
 
 class Entry(_Struct, frozen=True):

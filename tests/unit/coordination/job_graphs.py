@@ -1,0 +1,53 @@
+"""JobGraphs for tests of the control plane; their operators are opaque bytes."""
+
+from __future__ import annotations
+
+from zmflow.coordination.effects import StartWorker
+from zmflow.graph.job_graph import JobEdge, JobGraph, JobOperator, JobVertex, encode_job_graph
+from zmflow.protocol.messages import SubmitJob
+from zmflow.testing.control_plane import Behaviour
+
+__all__ = ["RUNS_ON", "edge", "graph", "pipeline", "runs_on", "submit", "vertex"]
+
+RUNS_ON = Behaviour(finishes=False)
+
+
+def runs_on(_start: StartWorker) -> Behaviour:
+    """Tasks run until they are cancelled."""
+    return RUNS_ON
+
+
+def vertex(name: str, parallelism: int = 1, group: str = "default") -> JobVertex:
+    """A vertex with one operator."""
+    operator = JobOperator(f"op-{name}", "", name, "operator")
+    return JobVertex(name, f"vertex {name}", parallelism, 128, group, [operator], b"code of " + name.encode())
+
+
+def edge(source: str, target: str, *, index: int = 0, pointwise: bool = False) -> JobEdge:
+    """An exchange into the gate ``index`` of the target."""
+    partitioner = "RESCALE" if pointwise else "REBALANCE"
+    return JobEdge(f"{source}-{target}-{index}", source, target, index, partitioner, pointwise)
+
+
+def graph(
+    vertices: list[JobVertex], edges: list[JobEdge] | None = None, settings: dict[str, str] | None = None
+) -> JobGraph:
+    """A JobGraph named ``job``."""
+    return JobGraph("job", vertices, edges or [], settings or {}, [("m.py", b"x = 1")], "STREAMING")
+
+
+def pipeline(
+    parallelism: int = 1, *, separate: bool = False, settings: dict[str, str] | None = None
+) -> JobGraph:
+    """Two chains joined by an exchange, in one sharing group or in one each."""
+    groups = ("a", "b") if separate else ("default", "default")
+    return graph(
+        [vertex("v1", parallelism, groups[0]), vertex("v2", parallelism, groups[1])],
+        [edge("v1", "v2")],
+        settings,
+    )
+
+
+def submit(job_id: str, job: JobGraph, *, epoch: int = 1, request_id: int = 7) -> SubmitJob:
+    """The submission of a job."""
+    return SubmitJob(epoch, request_id, job_id, encode_job_graph(job))

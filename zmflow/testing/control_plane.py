@@ -1,0 +1,402 @@
+"""A JobManager, TaskManagers and scripted workers in one thread, under virtual time.
+
+The brains are the real ones; sockets, processes and clocks are not there. Messages travel on links that
+keep their order, as connections do; which link delivers next is the caller's choice, so a test can try
+many interleavings. After every step the brains' invariants are checked.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from zmflow.config import Settings
+from zmflow.coordination.dispatcher import Dispatcher
+from zmflow.coordination.effects import (
+    DeadlinePassed,
+    Effect,
+    Event,
+    FromJobManager,
+    FromWorker,
+    GiveUp,
+    KillWorker,
+    Log,
+    MessageReceived,
+    PeerGone,
+    ReadLogs,
+    Send,
+    SendToJobManager,
+    SendToWorker,
+    StartWorker,
+    WorkerExited,
+)
+from zmflow.coordination.task_executor import TaskExecutor
+from zmflow.ids import Epoch, TaskManagerId
+from zmflow.protocol.messages import (
+    CancelTasks,
+    DataEndpoint,
+    DeployTasks,
+    FreeSlot,
+    Hello,
+    LogChunk,
+    Message,
+    TaskDeployment,
+    TaskFailure,
+    TaskState,
+    TaskStateChanged,
+    WorkerReady,
+)
+from zmflow.protocol.versions import Versions
+
+__all__ = ["Behaviour", "Client", "ControlPlane", "ScriptedTaskManager", "ScriptedWorker"]
+
+M = TypeVar("M", bound=Message)
+
+STEPS_MAX = 100_000
+"""Deliveries in one ``settle``. More means that two brains answer each other for ever."""
+
+VERSIONS = Versions(1, "3.11", "0.1.0")
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What a scripted worker does."""
+
+    becomes_ready: bool = True
+    finishes: bool = True  # tasks end by themselves; otherwise they run until they are cancelled
+    obeys_cancel: bool = True
+    leaves: bool = True  # ends when its slot is freed
+    failure: TaskFailure | None = None  # its first task fails with this
+
+
+@dataclass(slots=True)
+class ScriptedWorker:
+    """A worker process that follows a ``Behaviour``."""
+
+    allocation_id: str
+    behaviour: Behaviour
+    pid: int
+    live: dict[str, TaskDeployment] = field(default_factory=dict)
+    received: list[Message] = field(default_factory=list)
+
+    def start(self) -> list[Message]:
+        """The first messages of its life."""
+        if not self.behaviour.becomes_ready:
+            return []
+        address = f"ipc://{self.allocation_id}"
+        return [WorkerReady(0, self.allocation_id, self.pid, DataEndpoint("h", address, ""))]
+
+    def take(self, message: Message) -> list[Message]:
+        """What it answers."""
+        self.received.append(message)
+        if isinstance(message, DeployTasks):
+            return self._deploy(message)
+        if isinstance(message, CancelTasks) and self.behaviour.obeys_cancel:
+            return [self.report(a, "CANCELED") for a in message.attempt_ids if a in self.live]
+        return []
+
+    def report(self, attempt: str, state: TaskState, failure: TaskFailure | None = None) -> TaskStateChanged:
+        """A report of a task's state; a terminal one ends the task."""
+        if state in ("FINISHED", "FAILED", "CANCELED"):
+            self.live.pop(attempt, None)
+        return TaskStateChanged(0, self.allocation_id, attempt, state, failure)
+
+    def _deploy(self, message: DeployTasks) -> list[Message]:
+        answers: list[Message] = []
+        for task in message.tasks:
+            self.live[task.attempt_id] = task
+            answers += [self.report(task.attempt_id, "INITIALIZING"), self.report(task.attempt_id, "RUNNING")]
+        if self.behaviour.failure is not None:
+            answers.append(self.report(message.tasks[0].attempt_id, "FAILED", self.behaviour.failure))
+        elif self.behaviour.finishes:
+            answers += [self.report(attempt, "FINISHED") for attempt in list(self.live)]
+        return answers
+
+
+@dataclass(slots=True)
+class ScriptedTaskManager:
+    """A real ``TaskExecutor`` with scripted workers. ``cut``: nothing travels to or from it."""
+
+    brain: TaskExecutor
+    peer: bytes
+    workers: dict[str, ScriptedWorker] = field(default_factory=dict)
+    logs: list[Log] = field(default_factory=list)
+    given_up: list[GiveUp] = field(default_factory=list)
+    started: int = 0
+    cut: bool = False
+
+
+@dataclass(slots=True)
+class Client:
+    """A client's connection: what it received, newest last."""
+
+    peer: bytes
+    received: list[Message] = field(default_factory=list)
+
+    def all(self, kind: type[M]) -> list[M]:
+        """Every message of a kind that was received."""
+        return [message for message in self.received if isinstance(message, kind)]
+
+    def last(self, kind: type[M]) -> M:
+        """The newest message of a kind; fails when there is none."""
+        found = self.all(kind)
+        assert found, f"no {kind.__name__} in {[type(message).__name__ for message in self.received]}"
+        return found[-1]
+
+
+def _oldest(heads: Sequence[int]) -> int:
+    return min(range(len(heads)), key=heads.__getitem__)
+
+
+class ControlPlane:
+    """The cluster.
+
+    Args:
+        taskmanagers: slots of each TaskManager, in the order of their names ``tm-1``, ``tm-2``, ...
+        settings: over the defaults.
+        behaviour: what the worker of an allocation does.
+        choose: given the sequence numbers of the messages at the head of each link, the index of the
+            one that is delivered next; the oldest without.
+    """
+
+    def __init__(
+        self,
+        taskmanagers: Sequence[int] = (2,),
+        *,
+        settings: Mapping[str, str] | None = None,
+        behaviour: Callable[[StartWorker], Behaviour] = lambda _start: Behaviour(),
+        choose: Callable[[Sequence[int]], int] = _oldest,
+        epoch: int = 1,
+    ) -> None:
+        self.settings = Settings().with_values(settings or {}, "test")
+        self.epoch = Epoch(epoch)
+        self.now_ms = 0
+        self.behaviour = behaviour
+        self.choose = choose
+        self.dispatcher = Dispatcher(self.epoch, "jm", self.settings, VERSIONS, 1_000_000)
+        self.logs: list[Log] = []
+        self.taskmanagers: dict[str, ScriptedTaskManager] = {}
+        self.clients: dict[bytes, Client] = {}
+        self._links: dict[tuple[str, str], deque[tuple[int, Callable[[], None]]]] = {}
+        self._sequence = itertools.count()
+        self._pids = itertools.count(1000)
+        for slots in taskmanagers:
+            self.add_taskmanager(slots)
+        self.settle()
+
+    # -- who is there -----------------------------------------------------------------------------
+
+    def add_taskmanager(self, slots: int) -> ScriptedTaskManager:
+        """Start a TaskManager; it registers with the next ``settle``."""
+        name = f"tm-{len(self.taskmanagers) + 1}"
+        brain = TaskExecutor(
+            TaskManagerId(name), f"host-{name}", next(self._pids), slots, self.settings, VERSIONS
+        )
+        tm = ScriptedTaskManager(brain, name.encode())
+        self.taskmanagers[name] = tm
+        self._carry_out(name, brain.start(self.now_ms))
+        return tm
+
+    def add_client(self, name: str = "client") -> Client:
+        """Connect a client and greet the JobManager."""
+        client = Client(name.encode())
+        self.clients[client.peer] = client
+        self.say(client, Hello(Epoch(0), VERSIONS, "client", name))
+        self.settle()
+        return client
+
+    def say(self, client: Client, message: Message) -> None:
+        """A client sends a message; it arrives with the next ``settle``."""
+        self._post(client.peer.decode(), "jm", lambda: self._to_dispatcher(client.peer, message))
+
+    def close(self, client: Client) -> None:
+        """A client's connection closes."""
+        del self.clients[client.peer]
+        self._post(client.peer.decode(), "jm", lambda: self._dispatch(PeerGone(client.peer)))
+
+    def worker(self, allocation: str) -> ScriptedWorker:
+        """The living worker of an allocation."""
+        return next(tm.workers[allocation] for tm in self.taskmanagers.values() if allocation in tm.workers)
+
+    @property
+    def workers(self) -> list[ScriptedWorker]:
+        """Every living worker."""
+        return [worker for tm in self.taskmanagers.values() for worker in tm.workers.values()]
+
+    # -- faults -----------------------------------------------------------------------------------
+
+    def from_worker(self, worker: ScriptedWorker, message: Message) -> None:
+        """A worker says something that its behaviour does not."""
+        name = self._home(worker)
+        self._post(
+            worker.allocation_id, name, lambda: self._execute(name, FromWorker(worker.allocation_id, message))
+        )
+
+    def kill_worker(self, worker: ScriptedWorker, reason: str = "killed by signal 9 (SIGKILL)") -> None:
+        """A worker dies; its TaskManager notices with the next ``settle``."""
+        name = self._home(worker)
+        del self.taskmanagers[name].workers[worker.allocation_id]
+        self._exit(name, worker.allocation_id, reason)
+
+    def to_dispatcher(self, peer: bytes, message: Message) -> None:
+        """A message reaches the JobManager now, whoever sent it."""
+        self._to_dispatcher(peer, message)
+
+    def to_taskmanager(self, name: str, message: Message) -> None:
+        """A message reaches a TaskManager now, whoever sent it."""
+        self._execute(name, FromJobManager(message))
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Deliver everything that is under way, at this instant."""
+        for _ in range(STEPS_MAX):
+            if not self.step():
+                return
+        raise AssertionError("the cluster does not come to rest")
+
+    def step(self) -> bool:
+        """Deliver one message. False when nothing is under way."""
+        heads = [(queue[0][0], key) for key, queue in self._links.items() if queue]
+        if not heads:
+            return False
+        _, key = heads[self.choose([number for number, _ in heads])]
+        self._links[key].popleft()[1]()
+        self.check()
+        return True
+
+    def advance(self, duration_ms: int) -> None:
+        """Let time pass, with every deadline on the way, and settle after each."""
+        end_ms = self.now_ms + duration_ms
+        for _ in range(STEPS_MAX):
+            self.settle()
+            due_ms = min(self._deadlines(), default=end_ms + 1)
+            if due_ms > end_ms:
+                break
+            self.now_ms = max(self.now_ms, due_ms)
+            self.fire_deadlines()
+        else:
+            raise AssertionError("deadlines do not come to rest")
+        self.now_ms = end_ms
+
+    def fire_deadlines(self) -> None:
+        """Tell every brain whose deadline has passed."""
+        due = self.dispatcher.deadline_ms()
+        if due is not None and due <= self.now_ms:
+            self._dispatch(DeadlinePassed())
+            after = self.dispatcher.deadline_ms()
+            assert after is None or after > self.now_ms, "the Dispatcher's deadline does not move on"
+        for name, tm in list(self.taskmanagers.items()):
+            due = tm.brain.deadline_ms()
+            if due is not None and due <= self.now_ms:
+                self._execute(name, DeadlinePassed())
+                after = tm.brain.deadline_ms()
+                assert after is None or after > self.now_ms, f"the deadline of {name} does not move on"
+
+    def check(self) -> None:
+        """The brains' invariants, and: no subtask runs twice."""
+        self.dispatcher.check()
+        seen: set[tuple[str, str, int]] = set()
+        for tm in self.taskmanagers.values():
+            tm.brain.check()
+            for worker in tm.workers.values():
+                for task in worker.live.values():
+                    subtask = (task.job_id, task.vertex_id, task.subtask_index)
+                    assert subtask not in seen, f"{subtask} runs twice"
+                    seen.add(subtask)
+
+    def _deadlines(self) -> list[int]:
+        brains = [self.dispatcher.deadline_ms(), *(t.brain.deadline_ms() for t in self.taskmanagers.values())]
+        return [deadline for deadline in brains if deadline is not None]
+
+    # -- plumbing ---------------------------------------------------------------------------------
+
+    def _post(self, source: str, target: str, deliver: Callable[[], None]) -> None:
+        self._links.setdefault((source, target), deque()).append((next(self._sequence), deliver))
+
+    def _home(self, worker: ScriptedWorker) -> str:
+        return next(n for n, tm in self.taskmanagers.items() if worker.allocation_id in tm.workers)
+
+    def _to_dispatcher(self, peer: bytes, message: Message) -> None:
+        self._dispatch(MessageReceived(peer, message, 1_000_000 + self.now_ms))
+
+    def _dispatch(self, event: Event) -> None:
+        for effect in self.dispatcher.handle(event, self.now_ms):
+            if isinstance(effect, Log):
+                self.logs.append(effect)
+            elif isinstance(effect, Send):
+                self._send(effect)
+
+    def _send(self, effect: Send) -> None:
+        target = effect.peer.decode()
+
+        def deliver() -> None:
+            if target in self.taskmanagers:
+                if not self.taskmanagers[target].cut:
+                    self._execute(target, FromJobManager(effect.message))
+            elif effect.peer in self.clients:
+                self.clients[effect.peer].received.append(effect.message)
+
+        self._post("jm", target, deliver)
+
+    def _execute(self, name: str, event: Event) -> None:
+        self._carry_out(name, self.taskmanagers[name].brain.handle(event, self.now_ms))
+
+    def _carry_out(self, name: str, effects: list[Effect]) -> None:
+        tm = self.taskmanagers[name]
+        for effect in effects:
+            if isinstance(effect, SendToJobManager):
+                self._to_leader(name, effect.message)
+            elif isinstance(effect, SendToWorker):
+                self._to_worker(name, effect)
+            elif isinstance(effect, StartWorker):
+                self._start(name, effect)
+            elif isinstance(effect, KillWorker):
+                if tm.workers.pop(effect.allocation_id, None) is not None:
+                    self._exit(name, effect.allocation_id, "killed by signal 9 (SIGKILL)")
+            elif isinstance(effect, ReadLogs):
+                r = effect.request
+                text = f"log of {name}".encode()
+                self._to_leader(name, LogChunk(r.epoch, r.request_id, r.job_id, r.reply_to, name, text, 0))
+            elif isinstance(effect, GiveUp):
+                tm.given_up.append(effect)
+            elif isinstance(effect, Log):
+                tm.logs.append(effect)
+
+    def _to_leader(self, name: str, message: Message) -> None:
+        def deliver() -> None:
+            if not self.taskmanagers[name].cut:
+                self._to_dispatcher(name.encode(), message)
+
+        self._post(name, "jm", deliver)
+
+    def _start(self, name: str, effect: StartWorker) -> None:
+        worker = ScriptedWorker(effect.allocation_id, self.behaviour(effect), next(self._pids))
+        self.taskmanagers[name].workers[effect.allocation_id] = worker
+        self.taskmanagers[name].started += 1
+        self._answer(name, worker, worker.start())
+
+    def _to_worker(self, name: str, effect: SendToWorker) -> None:
+        allocation = effect.allocation_id
+
+        def deliver() -> None:
+            worker = self.taskmanagers[name].workers.get(allocation)
+            if worker is None:
+                return
+            self._answer(name, worker, worker.take(effect.message))
+            if isinstance(effect.message, FreeSlot) and worker.behaviour.leaves:
+                del self.taskmanagers[name].workers[allocation]
+                self._exit(name, allocation, "ended by itself")
+
+        self._post(name, allocation, deliver)
+
+    def _answer(self, name: str, worker: ScriptedWorker, messages: list[Message]) -> None:
+        for message in messages:
+            event = FromWorker(worker.allocation_id, message)
+            self._post(worker.allocation_id, name, lambda event=event: self._execute(name, event))  # type: ignore[misc]
+
+    def _exit(self, name: str, allocation: str, reason: str) -> None:
+        self._post(allocation, name, lambda: self._execute(name, WorkerExited(allocation, reason)))
