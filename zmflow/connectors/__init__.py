@@ -1,5 +1,8 @@
-"""Built-in sources and sinks: files of text, CSV, JSON lines and bytes."""
+"""Built-in sources and sinks: collections, numbers, files of text, CSV, JSON lines and bytes, the screen."""
 
+from zmflow.api.collect import CollectSink
+from zmflow.api.collections import CollectionSource, SequenceSource
+from zmflow.api.console import PrintSink
 from zmflow.connectors.file_formats import StreamFormat
 from zmflow.connectors.file_sink import CsvFileSink, Encoder, FileSink, JsonLinesFileSink, TextFileSink
 from zmflow.connectors.file_source import (
@@ -13,6 +16,8 @@ from zmflow.connectors.file_source import (
 
 __all__ = [
     "BinaryFileSource",
+    "CollectSink",
+    "CollectionSource",
     "CsvFileSink",
     "CsvFileSource",
     "Encoder",
@@ -21,6 +26,8 @@ __all__ = [
     "FixedSizeRecordSource",
     "JsonLinesFileSink",
     "JsonLinesSource",
+    "PrintSink",
+    "SequenceSource",
     "StreamFormat",
     "TextFileSink",
     "TextFileSource",

@@ -43,7 +43,7 @@ def refusal(source: object, parallelism: int = 1) -> ConnectorError:
 
 @pytest.mark.parametrize("read", [read_all, lambda source: source.validate()])
 def test_paths_that_cannot_be_read(tmp_path: Path, read: object) -> None:
-    """On the client before submission and in the enumerator: missing, not a directory, loop, broken, empty."""
+    """On the client and in the enumerator: missing, not a directory, a loop, broken, empty."""
     (tmp_path / "file").write_text("x")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "empty").mkdir()
@@ -65,7 +65,7 @@ def test_paths_that_cannot_be_read(tmp_path: Path, read: object) -> None:
             read(TextFileSource(tmp_path / name))  # type: ignore[operator]
         assert reason in caught.value.message
         assert str(tmp_path / name) in str(caught.value.detail)
-    with pytest.raises(ConnectorError, match="holds no file.*") as caught:
+    with pytest.raises(ConnectorError, match="holds no file") as caught:
         read(TextFileSource(tmp_path, pattern="*.json"))  # type: ignore[operator]
     assert "*.json" in str(caught.value.detail)
     # What the pattern leaves out may be broken.
