@@ -84,11 +84,14 @@ class CloseableIterator(Generic[T]):
         self._client = client
         self._rows: Iterator[T] = client.collected()
         self._left = limit
+        self._closed = False
 
     def __iter__(self) -> CloseableIterator[T]:
         return self
 
     def __next__(self) -> T:
+        if self._closed:
+            raise StopIteration
         if self._left is not None:
             if self._left <= 0:
                 self.close()
@@ -97,6 +100,8 @@ class CloseableIterator(Generic[T]):
         try:
             return next(self._rows)
         except BaseException:
+            # The end of the rows is the end of the job, whichever way it ended.
+            self._closed = True
             self._client.close()
             raise
 
@@ -105,7 +110,10 @@ class CloseableIterator(Generic[T]):
         return self.__next__()
 
     def close(self) -> None:
-        """Cancel the job if it still runs and let go of it."""
+        """Cancel the job if it still runs and let go of it. Closing twice does no harm."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             if self._client.get_job_status() in ("CREATED", "RUNNING"):
                 self._client.cancel()

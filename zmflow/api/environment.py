@@ -1,0 +1,328 @@
+"""``StreamExecutionEnvironment``: where a program begins, and where its jobs are run."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from zmflow.api.collect import CollectSink
+from zmflow.api.collections import CollectionSource, SequenceSource
+from zmflow.api.configuration import Configuration
+from zmflow.api.datastream import DataStream
+from zmflow.api.execution import Executor, JobClient, JobExecutionResult
+from zmflow.api.operator_properties import checked_parallelism
+from zmflow.api.operators import (
+    KeyedAggregateOperator,
+    KeyedReduceOperator,
+    Operator,
+    SinkOperator,
+    SourceOperator,
+)
+from zmflow.api.serialization import chain_serializer
+from zmflow.api.shipping import read_py_files
+from zmflow.api.sources import Source
+from zmflow.api.types import TypeInformation
+from zmflow.config import (
+    BUFFER_TIMEOUT,
+    EXECUTION_TARGET,
+    JOB_NAME,
+    JOBMANAGER_ADDRESS,
+    MAX_PARALLELISM,
+    OPERATOR_CHAINING,
+    PARALLELISM_DEFAULT,
+    PYTHON_FILES,
+    RUNTIME_MODE,
+    Settings,
+    load_settings,
+)
+from zmflow.errors import JobGraphError
+from zmflow.graph.job_graph import JobGraph
+from zmflow.graph.job_graph_generator import JobProperties, generate_job_graph
+from zmflow.graph.plan import execution_plan
+from zmflow.graph.stream_graph import GraphDefaults, StreamGraph, build_stream_graph
+from zmflow.graph.transformations import Node, OperatorKind, Partitioned, Transformation
+from zmflow.plugins import load_plugin
+
+__all__ = ["RuntimeExecutionMode", "StreamExecutionEnvironment", "environment_context"]
+
+T = TypeVar("T")
+
+_PROGRAM = "the program"
+
+
+class RuntimeExecutionMode(Enum):
+    """STREAMING emits every update of a keyed aggregate, BATCH the last one of each key."""
+
+    STREAMING = "STREAMING"
+    BATCH = "BATCH"
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    settings: Settings | None = None
+    executor: Executor | None = None
+
+
+_context: ContextVar[_Context | None] = ContextVar("zmflow environment context", default=None)
+
+
+@contextmanager
+def environment_context(settings: Settings | None = None, executor: Executor | None = None) -> Iterator[None]:
+    """Inside, new environments begin with these settings and submit to this executor.
+
+    This is how ``zmflow run`` and ``zmflow explain`` reach the program they run: its own
+    ``get_execution_environment()`` finds them. What the program sets still wins over ``settings``.
+    """
+    token = _context.set(_Context(settings, executor))
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+class StreamExecutionEnvironment:
+    """Makes streams, and runs what they describe. Made with ``get_execution_environment``.
+
+    Several jobs can be run in turn: each ``execute`` runs the operators added since the last one.
+    """
+
+    def __init__(self, settings: Settings, executor: Executor | None = None) -> None:
+        self._settings = settings
+        self._executor = executor
+        self._py_files: list[Path] = []
+        self._recorded: list[Transformation] = []
+        self._last_number = 0
+
+    @staticmethod
+    def get_execution_environment(configuration: Configuration | None = None) -> StreamExecutionEnvironment:
+        """A new environment with the settings of this process and, above them, ``configuration``.
+
+        Raises:
+            ConfigurationError: the settings file or environment has an unknown key or a wrong value.
+        """
+        context = _context.get() or _Context()
+        settings = load_settings() if context.settings is None else context.settings
+        environment = StreamExecutionEnvironment(settings, context.executor)
+        if configuration is not None:
+            environment.configure(configuration)
+        return environment
+
+    # -- settings -------------------------------------------------------------------------------
+
+    def configure(self, configuration: Configuration) -> None:
+        """Set everything the configuration sets. Operators added before keep their parallelism."""
+        self._settings = self._settings.with_values(configuration.to_dict(), _PROGRAM)
+
+    def set_parallelism(self, parallelism: int) -> StreamExecutionEnvironment:
+        """Parallelism of operators added from now on that set none themselves."""
+        checked_parallelism(parallelism, "The parallelism of the environment")
+        return self._set(PARALLELISM_DEFAULT.key, str(parallelism))
+
+    def get_parallelism(self) -> int:
+        """What ``parallelism.default`` is here; 0 stands for the CPU cores, or 1 on a remote cluster."""
+        return self._settings[PARALLELISM_DEFAULT] or (
+            1 if self._target() == "remote" else len(os.sched_getaffinity(0))
+        )
+
+    def set_max_parallelism(self, max_parallelism: int) -> StreamExecutionEnvironment:
+        """Number of key groups of operators that set none themselves."""
+        checked_parallelism(max_parallelism, "The max parallelism of the environment")
+        return self._set(MAX_PARALLELISM.key, str(max_parallelism))
+
+    def get_max_parallelism(self) -> int:
+        """The number set, or 0: it is derived from the parallelism."""
+        return self._settings[MAX_PARALLELISM]
+
+    def set_buffer_timeout(self, timeout_millis: int) -> StreamExecutionEnvironment:
+        """Longest time in milliseconds a record waits in a frame; 0 none, -1 until the frame is full."""
+        unit = "" if timeout_millis == -1 else " ms"
+        return self._set(BUFFER_TIMEOUT.key, f"{timeout_millis}{unit}")
+
+    def get_buffer_timeout(self) -> int:
+        """Milliseconds; -1 when only full frames are sent."""
+        return self._settings[BUFFER_TIMEOUT]
+
+    def disable_operator_chaining(self) -> StreamExecutionEnvironment:
+        """Run every operator in tasks of its own."""
+        return self._set(OPERATOR_CHAINING.key, "false")
+
+    def is_chaining_enabled(self) -> bool:
+        """Whether operators are fused into chains."""
+        return self._settings[OPERATOR_CHAINING]
+
+    def set_runtime_mode(self, execution_mode: RuntimeExecutionMode) -> StreamExecutionEnvironment:
+        """Whether keyed aggregates emit every update or only final values."""
+        if not isinstance(execution_mode, RuntimeExecutionMode):
+            raise JobGraphError(
+                f"set_runtime_mode() takes a RuntimeExecutionMode, not {execution_mode!r}.",
+                hint="RuntimeExecutionMode.STREAMING or RuntimeExecutionMode.BATCH.",
+            )
+        return self._set(RUNTIME_MODE.key, execution_mode.value)
+
+    def add_python_file(self, file_path: str | os.PathLike[str]) -> None:
+        """Ship a module, a package directory or an archive with the jobs of this environment."""
+        self._py_files.append(Path(file_path))
+
+    # -- sources --------------------------------------------------------------------------------
+
+    def from_collection(
+        self, collection: Iterable[T], type_info: TypeInformation | None = None
+    ) -> DataStream[T]:
+        """The elements of a collection, in order. Read by one subtask; the elements travel with the job."""
+        if not isinstance(collection, Iterable):
+            raise JobGraphError(f"from_collection() takes an iterable, not a {type(collection).__name__}.")
+        stream = self.from_source(CollectionSource(collection), type_info=type_info)
+        operator = stream._operator("from_collection()")
+        operator.parallelism, operator.non_parallel = 1, True
+        return stream
+
+    def from_sequence(self, start: int, end: int) -> DataStream[int]:
+        """The whole numbers from ``start`` to ``end``, both included, read in parallel."""
+        return self.from_source(SequenceSource(start, end))
+
+    def from_source(
+        self,
+        source: Source[T, Any],
+        *,
+        source_name: str | None = None,
+        type_info: TypeInformation | None = None,
+    ) -> DataStream[T]:
+        """The records of a source.
+
+        PyFlink's second position belongs to the watermark strategy; until there are watermarks, name
+        and type are given by keyword.
+        """
+        if not isinstance(source, Source):
+            raise JobGraphError(
+                f"from_source() takes a Source, not a {type(source).__name__}.",
+                hint="For a list or another iterable use from_collection().",
+            )
+        operator = self._add("source", source_name or source.name, SourceOperator(source), ())
+        return DataStream(self, operator, type_info)
+
+    # -- running --------------------------------------------------------------------------------
+
+    def execute(self, job_name: str | None = None) -> JobExecutionResult:
+        """Run the operators added since the last execution and wait for the end.
+
+        Raises:
+            JobGraphError: they are no job that can run; names the operator and the remedy.
+            JobFailedError: the job failed; the detail begins with the user's own traceback.
+            JobCanceledError: it was cancelled meanwhile.
+        """
+        client = self.execute_async(job_name)
+        try:
+            return client.get_job_execution_result()
+        finally:
+            client.close()
+
+    def execute_async(self, job_name: str | None = None) -> JobClient:
+        """Submit the operators added since the last execution and return at once.
+
+        On the embedded cluster the job ends when the client is closed or the program ends.
+        """
+        return self._submit(job_name, collect=False)
+
+    def get_execution_plan(self) -> str:
+        """The operators added since the last execution as Flink's JSON plan. Nothing is run or forgotten."""
+        return execution_plan(self._stream_graph())
+
+    def close(self) -> None:
+        """Forget what was added and not executed."""
+        self._recorded.clear()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _set(self, key: str, text: str) -> StreamExecutionEnvironment:
+        self._settings = self._settings.with_values({key: text}, _PROGRAM)
+        return self
+
+    def _target(self) -> str:
+        target = self._settings[EXECUTION_TARGET]
+        if target != "auto":
+            return target
+        return "remote" if self._settings[JOBMANAGER_ADDRESS] else "embedded"
+
+    def _add(
+        self, kind: OperatorKind, name: str, operator: Operator, inputs: tuple[Node, ...]
+    ) -> Transformation:
+        self._last_number += 1
+        added = Transformation(self._last_number, kind, name, operator, inputs, self.get_parallelism())
+        self._recorded.append(added)
+        return added
+
+    def _execute_collecting(self, stream: DataStream[Any], job_name: str | None) -> JobClient:
+        # As parallel as the stream itself, so that collecting neither moves nor reorders records.
+        sink = self._add(
+            "sink", CollectSink.name, SinkOperator(CollectSink(uuid.uuid4().hex)), (stream._node,)
+        )
+        sink.parallelism = _parallelism_of(stream._node)
+        return self._submit(job_name, collect=True)
+
+    def _submit(self, job_name: str | None, *, collect: bool) -> JobClient:
+        graph = self._job_graph(job_name or self._settings[JOB_NAME])
+        executor = self._executor
+        if executor is None:
+            executor = cast("type[Executor]", load_plugin("zmflow.executors", self._target()))()
+        client = executor.submit(graph, self._settings, collect=collect)
+        self._recorded.clear()
+        return client
+
+    def _stream_graph(self) -> StreamGraph:
+        defaults = GraphDefaults(
+            max_parallelism=self._settings[MAX_PARALLELISM],
+            buffer_timeout_ms=self._settings[BUFFER_TIMEOUT],
+            chaining=self._settings[OPERATOR_CHAINING],
+        )
+        final_only = self._settings[RUNTIME_MODE] == "BATCH"
+
+        def prepare(operator: object) -> object:
+            if isinstance(operator, KeyedReduceOperator | KeyedAggregateOperator):
+                return replace(operator, final_only=final_only)
+            return operator
+
+        return build_stream_graph(self._recorded, defaults, prepare)
+
+    def _job_graph(self, job_name: str) -> JobGraph:
+        graph = self._stream_graph()
+        _validate(graph)
+        listed = [Path(part.strip()) for part in self._settings[PYTHON_FILES].split(",") if part.strip()]
+        py_files = [*self._py_files, *listed]
+        properties = JobProperties(
+            name=job_name,
+            settings=self._settings.texts(),
+            py_files=read_py_files(py_files),
+            runtime_mode=cast('Literal["STREAMING", "BATCH"]', self._settings[RUNTIME_MODE]),
+        )
+        with chain_serializer(py_files) as serialize:
+            return generate_job_graph(graph, properties, serialize)
+
+
+def _validate(graph: StreamGraph) -> None:
+    for node in graph.nodes.values():
+        if isinstance(node.operator, SourceOperator):
+            node.operator.source.validate()
+        elif isinstance(node.operator, SinkOperator):
+            node.operator.sink.validate()
+
+
+def _parallelism_of(node: Node) -> int:
+    """The parallelism of the operators that a node stands for; the largest of a union's."""
+    waiting: list[Node] = [node]
+    largest = 1
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Transformation):
+            largest = max(largest, each.parallelism)
+        elif isinstance(each, Partitioned):
+            waiting.append(each.input)
+        else:
+            waiting.extend(each.inputs)
+    return largest

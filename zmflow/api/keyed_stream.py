@@ -1,0 +1,135 @@
+"""``KeyedStream``: records that reach one subtask by their key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, Literal, NoReturn, TypeVar
+
+from zmflow.api.datastream import DataStream
+from zmflow.api.functions import KeySelector, ReduceFunction, plain_callable
+from zmflow.api.operators import KeyedAggregateOperator, KeyedReduceOperator, UserFunction
+from zmflow.api.types import TypeInformation
+from zmflow.api.user_functions import checked_function
+from zmflow.errors import JobGraphError
+from zmflow.graph.partitioners import HashPartitioner
+from zmflow.graph.transformations import Partitioned
+
+__all__ = ["KeyedStream"]
+
+T = TypeVar("T")
+K = TypeVar("K")
+K2 = TypeVar("K2")
+
+
+class KeyedStream(DataStream[T], Generic[T, K]):
+    """A stream whose records of one key of type ``K`` meet in one subtask.
+
+    Aggregates emit the key's new value for each record in STREAMING mode and the last value of each
+    key at the end of the input in BATCH mode. What would spread records differently, or is about an
+    operator, is refused: call it on the stream before ``key_by`` or on the result.
+    """
+
+    def __init__(
+        self, origin: DataStream[T], key_selector: UserFunction, key_type: TypeInformation | None = None
+    ) -> None:
+        partitioner = HashPartitioner(plain_callable(key_selector))
+        super().__init__(origin._environment, Partitioned(origin._node, partitioner), origin._type)
+        self._origin = origin
+        self._key_selector = key_selector
+        self._key_type = key_type
+
+    def key_by(
+        self, key_selector: Callable[[T], K2] | KeySelector[T, K2], key_type: TypeInformation | None = None
+    ) -> KeyedStream[T, K2]:
+        """Key the original stream by something else."""
+        return self._origin.key_by(key_selector, key_type)
+
+    def reduce(self, func: Callable[[T, T], T] | ReduceFunction[T]) -> DataStream[T]:
+        """Combine each record with what the key's records before it were combined to."""
+        function = checked_function(func, ReduceFunction, "reduce()")
+        operator = KeyedReduceOperator(self._key_selector, function, final_only=False)
+        return self._then("Keyed Reduce", operator, self._type)
+
+    def sum(self, position_to_sum: int | str = 0) -> DataStream[T]:
+        """The key's running sum of one field; other fields stay those of the key's first record.
+
+        Args:
+            position_to_sum: position or name of the field. Records that are numbers sum themselves.
+        """
+        return self._aggregate("sum", position_to_sum)
+
+    def min(self, position_to_min: int | str = 0) -> DataStream[T]:
+        """The key's least value of one field; other fields stay those of the key's first record."""
+        return self._aggregate("min", position_to_min)
+
+    def max(self, position_to_max: int | str = 0) -> DataStream[T]:
+        """The key's greatest value of one field; other fields stay those of the key's first record."""
+        return self._aggregate("max", position_to_max)
+
+    def min_by(self, position_to_min_by: int | str = 0) -> DataStream[T]:
+        """The key's record with the least value of one field, the first of equals."""
+        return self._aggregate("min_by", position_to_min_by)
+
+    def max_by(self, position_to_max_by: int | str = 0) -> DataStream[T]:
+        """The key's record with the greatest value of one field, the first of equals."""
+        return self._aggregate("max_by", position_to_max_by)
+
+    def _aggregate(
+        self, kind: Literal["sum", "min", "max", "min_by", "max_by"], field: int | str
+    ) -> DataStream[T]:
+        if isinstance(field, bool) or not isinstance(field, (int, str)):
+            raise _not_a_field(kind, field)
+        if field == "" or (isinstance(field, int) and field < 0):
+            raise _not_a_field(kind, field)
+        operator = KeyedAggregateOperator(self._key_selector, kind, field, final_only=False)
+        return self._then(kind.replace("_", " ").title(), operator, self._type)
+
+    # -- what a keyed stream refuses ------------------------------------------------------------
+
+    def shuffle(self) -> NoReturn:
+        """Refused: records already go where their key says."""
+        _refuse_partitioning("shuffle()")
+
+    def rebalance(self) -> NoReturn:
+        """Refused: records already go where their key says."""
+        _refuse_partitioning("rebalance()")
+
+    def rescale(self) -> NoReturn:
+        """Refused: records already go where their key says."""
+        _refuse_partitioning("rescale()")
+
+    def forward(self) -> NoReturn:
+        """Refused: records already go where their key says."""
+        _refuse_partitioning("forward()")
+
+    def broadcast(self) -> NoReturn:
+        """Refused: records already go where their key says."""
+        _refuse_partitioning("broadcast()")
+
+    def global_(self) -> NoReturn:
+        """Refused: records already go where their key says."""
+        _refuse_partitioning("global_()")
+
+    def partition_custom(self, partitioner: Any, key_selector: Any) -> NoReturn:  # noqa: ARG002
+        """Refused: records already go where their key says."""
+        _refuse_partitioning("partition_custom()")
+
+    def _operator(self, call: str) -> NoReturn:
+        raise JobGraphError(
+            f"{call} is called on a keyed stream, which is not an operator.",
+            hint=f"Call {call} before key_by(), or on the result of the keyed operation.",
+        )
+
+
+def _refuse_partitioning(call: str) -> NoReturn:
+    raise JobGraphError(
+        f"{call} would spread a keyed stream differently from its keys.",
+        hint=f"Call {call} before key_by(), or on the result of the keyed operation.",
+    )
+
+
+def _not_a_field(kind: str, field: object) -> JobGraphError:
+    return JobGraphError(
+        f"{kind}() takes the position (from 0) or the name of a field, not {field!r}.",
+        hint="To combine records with a function, use reduce().",
+    )

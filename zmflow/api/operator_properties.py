@@ -1,0 +1,88 @@
+"""What can be said about one operator after it was added: its name, uid, parallelism, chaining and slot."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Self
+
+from zmflow.errors import JobGraphError
+from zmflow.graph.job_graph import PARALLELISM_MAX
+from zmflow.graph.transformations import ChainingStrategy, Transformation
+
+__all__ = ["OperatorProperties", "checked_parallelism"]
+
+
+def checked_parallelism(parallelism: int, what: str) -> int:
+    """The number, if it can be a parallelism.
+
+    Raises:
+        JobGraphError: it cannot; names ``what`` it was for.
+    """
+    if isinstance(parallelism, bool) or not isinstance(parallelism, int):
+        raise JobGraphError(f"{what} is {parallelism!r}, not a whole number.")
+    if not 1 <= parallelism <= PARALLELISM_MAX:
+        raise JobGraphError(f"{what} is {parallelism}.", hint=f"Allowed: 1 to {PARALLELISM_MAX}.")
+    return parallelism
+
+
+class OperatorProperties(ABC):
+    """The calls that streams and sinks share. Each returns the object it was called on."""
+
+    @abstractmethod
+    def _operator(self, call: str) -> Transformation:
+        """The operator that ``call`` is about; raises JobGraphError where there is none."""
+
+    def name(self, name: str) -> Self:
+        """Name the operator in plans, logs and errors."""
+        self._operator("name()").name = _checked_text(name, "name()")
+        return self
+
+    def get_name(self) -> str:
+        """The operator's name."""
+        return self._operator("get_name()").name
+
+    def uid(self, uid: str) -> Self:
+        """Give the operator an id that lasts: its state is found by it. Unique in a job."""
+        self._operator("uid()").uid = _checked_text(uid, "uid()")
+        return self
+
+    def set_parallelism(self, parallelism: int) -> Self:
+        """Run the operator in this many subtasks.
+
+        Raises:
+            JobGraphError: out of range, or the operator is not parallel.
+        """
+        operator = self._operator("set_parallelism()")
+        checked_parallelism(parallelism, f"The parallelism of {operator.title!r}")
+        if operator.non_parallel and parallelism != 1:
+            raise JobGraphError(
+                f"The operator {operator.title!r} is not parallel; its parallelism cannot be {parallelism}.",
+                hint="Give the operators behind it the parallelism, or read from a parallel source.",
+            )
+        operator.parallelism = parallelism
+        return self
+
+    def set_max_parallelism(self, max_parallelism: int) -> Self:
+        """Give the operator this many key groups: the most subtasks it can ever have."""
+        operator = self._operator("set_max_parallelism()")
+        operator.max_parallelism = checked_parallelism(
+            max_parallelism, f"The max parallelism of {operator.title!r}"
+        )
+        return self
+
+    def disable_chaining(self) -> Self:
+        """Run the operator in tasks of its own."""
+        self._operator("disable_chaining()").chaining = ChainingStrategy.NEVER
+        return self
+
+    def slot_sharing_group(self, slot_sharing_group: str) -> Self:
+        """Share slots only with operators of this group. Operators behind it inherit the group."""
+        operator = self._operator("slot_sharing_group()")
+        operator.sharing_group = _checked_text(slot_sharing_group, "slot_sharing_group()")
+        return self
+
+
+def _checked_text(text: str, call: str) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise JobGraphError(f"{call} takes a text that is not empty, not {text!r}.")
+    return text

@@ -1,0 +1,151 @@
+"""Plans for people and tools: what a job consists of, and how many tasks and slots it takes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from zmflow.graph.job_graph import JobGraph
+from zmflow.graph.sharing import slots_by_group
+from zmflow.graph.stream_graph import StreamGraph
+
+__all__ = [
+    "ExchangePlan",
+    "GroupPlan",
+    "OperatorPlan",
+    "PlanDescription",
+    "VertexPlan",
+    "describe",
+    "execution_plan",
+]
+
+
+class OperatorPlan(msgspec.Struct, frozen=True):
+    """One operator of a chain."""
+
+    operator_id: str
+    uid: str
+    name: str
+    kind: str
+
+
+class VertexPlan(msgspec.Struct, frozen=True):
+    """One chain: the operators that run as one task in each subtask."""
+
+    vertex_id: str
+    name: str
+    parallelism: int
+    max_parallelism: int
+    sharing_group: str
+    chain: list[OperatorPlan]
+
+
+class ExchangePlan(msgspec.Struct, frozen=True):
+    """Records on their way between two chains. ``channels`` counts the pairs of subtasks connected."""
+
+    edge_id: str
+    source: str
+    target: str
+    partitioner: str
+    pointwise: bool
+    channels: int
+
+
+class GroupPlan(msgspec.Struct, frozen=True):
+    """One slot sharing group and the slots it needs."""
+
+    name: str
+    slots: int
+    vertices: list[str]
+
+
+class PlanDescription(msgspec.Struct, frozen=True):
+    """A JobGraph in numbers and names.
+
+    ``operators`` counts what the program wrote, ``subtasks`` each as often as it is parallel;
+    ``vertices`` counts chains, ``tasks`` each as often as it is parallel: the threads that run.
+    """
+
+    job_name: str
+    runtime_mode: str
+    operators: int
+    vertices: int
+    subtasks: int
+    tasks: int
+    slots_required: int
+    chains: list[VertexPlan]
+    exchanges: list[ExchangePlan]
+    sharing_groups: list[GroupPlan]
+
+
+def describe(graph: JobGraph) -> PlanDescription:
+    """What ``zmflow explain`` shows of a JobGraph."""
+    parallelism = {vertex.vertex_id: vertex.parallelism for vertex in graph.vertices}
+    slots = slots_by_group(graph.vertices)
+    return PlanDescription(
+        job_name=graph.name,
+        runtime_mode=graph.runtime_mode,
+        operators=sum(len(vertex.chain) for vertex in graph.vertices),
+        vertices=len(graph.vertices),
+        subtasks=sum(len(vertex.chain) * vertex.parallelism for vertex in graph.vertices),
+        tasks=sum(parallelism.values()),
+        slots_required=sum(slots.values()),
+        chains=[
+            VertexPlan(
+                vertex_id=vertex.vertex_id,
+                name=vertex.name,
+                parallelism=vertex.parallelism,
+                max_parallelism=vertex.max_parallelism,
+                sharing_group=vertex.sharing_group,
+                chain=[
+                    OperatorPlan(operator.operator_id, operator.uid, operator.name, operator.kind)
+                    for operator in vertex.chain
+                ],
+            )
+            for vertex in graph.vertices
+        ],
+        exchanges=[
+            ExchangePlan(
+                edge_id=edge.edge_id,
+                source=edge.source,
+                target=edge.target,
+                partitioner=edge.partitioner,
+                pointwise=edge.pointwise,
+                channels=_channels(edge.pointwise, parallelism[edge.source], parallelism[edge.target]),
+            )
+            for edge in graph.edges
+        ],
+        sharing_groups=[
+            GroupPlan(
+                name, count, [vertex.vertex_id for vertex in graph.vertices if vertex.sharing_group == name]
+            )
+            for name, count in slots.items()
+        ],
+    )
+
+
+def _channels(pointwise: bool, producers: int, consumers: int) -> int:
+    return max(producers, consumers) if pointwise else producers * consumers
+
+
+_PACT = {"source": "Data Source", "operator": "Operator", "sink": "Data Sink"}
+
+
+def execution_plan(graph: StreamGraph) -> str:
+    """The JSON that Flink's plan visualizer reads: operators before chaining, and their predecessors."""
+    nodes: list[dict[str, object]] = []
+    for node in graph.nodes.values():
+        described: dict[str, object] = {
+            "id": node.number,
+            "type": node.name,
+            "pact": _PACT[node.kind],
+            "contents": node.name,
+            "parallelism": node.parallelism,
+        }
+        predecessors = [
+            {"id": edge.source, "ship_strategy": edge.partitioner.name, "side": "second"}
+            for edge in graph.inputs_of(node.number)
+        ]
+        if predecessors:
+            described["predecessors"] = predecessors
+        nodes.append(described)
+    return msgspec.json.format(msgspec.json.encode({"nodes": nodes}), indent=2).decode()
