@@ -1,0 +1,118 @@
+"""``zmflow cluster start``, ``status`` and ``stop``: real daemons in the background of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zmflow.cli.options import Definitions, JobManagerAddress, Json, resolve_settings
+from zmflow.cli.output import print_json, print_lines, print_table
+
+if TYPE_CHECKING:
+    from zmflow.protocol.messages import ClusterStatus
+
+__all__ = ["app", "start", "status", "stop"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Start, show and stop a cluster of daemons on this machine.\n\n"
+    "Example: zmflow cluster start --taskmanagers 2",
+)
+
+Directory = Annotated[
+    Path | None,
+    typer.Option("--dir", metavar="DIR", help="Where its pids, sockets and logs are; default: one per user."),
+]
+
+
+@app.command("start")
+def start(
+    taskmanagers: Annotated[int, typer.Option("--taskmanagers", min=1, help="TaskManagers to start.")] = 1,
+    slots: Annotated[
+        int | None, typer.Option("--slots", min=1, help="Slots of each; default: CPU cores.")
+    ] = None,
+    directory: Directory = None,
+    definitions: Definitions = None,
+    as_json: Json = False,
+) -> None:
+    """Start a JobManager and TaskManagers, wait until their slots are there, and return.
+
+    What a cluster that was killed left behind in the same directory is cleaned up first.
+
+    Example: zmflow cluster start --taskmanagers 2 --slots 2
+    """
+    from zmflow.runtime import local_cluster
+
+    options = {} if slots is None else {"taskmanager.numberOfTaskSlots": str(slots)}
+    settings = resolve_settings(definitions, None, options)
+    print(local_cluster.start(settings, taskmanagers, directory))
+
+
+@app.command("status")
+def status(
+    definitions: Definitions = None, jobmanager: JobManagerAddress = None, as_json: Json = False
+) -> None:
+    """Show a cluster: its TaskManagers, what each slot does, its jobs.
+
+    Example: zmflow cluster status --json
+    """
+    from zmflow.cli.jobs import cluster_client
+
+    with cluster_client(definitions, jobmanager) as client:
+        found = client.cluster_status()
+    if as_json:
+        print_json(found)
+    else:
+        print_cluster(found)
+
+
+def print_cluster(found: ClusterStatus) -> None:
+    """A cluster for people."""
+    from zmflow.cli.jobs import job_rows, when
+
+    slots = [slot for taskmanager in found.taskmanagers for slot in taskmanager.slots]
+    free = sum(not slot.job_id for slot in slots)
+    print_lines(
+        [
+            f"JobManager {found.jobmanager}, since {when(found.started_ms)}",
+            f"{len(found.taskmanagers)} TaskManagers, {len(slots)} slots, {free} free",
+            "",
+        ]
+    )
+    print_table(
+        ["TaskManager", "Host", "Slot", "Job", "Worker pid", "Last heartbeat"],
+        [
+            [
+                taskmanager.taskmanager_id,
+                taskmanager.host,
+                str(slot.slot_index),
+                slot.job_id or "free",
+                str(slot.worker_pid or "-"),
+                f"{taskmanager.heartbeat_age_ms / 1000:.1f} s ago",
+            ]
+            for taskmanager in found.taskmanagers
+            for slot in taskmanager.slots
+        ],
+        empty="No TaskManager is registered.",
+    )
+    if found.jobs:
+        print_lines([""])
+        print_table(
+            ["Job", "Name", "State", "Tasks running/finished/all", "Submitted", "Finished"],
+            job_rows(found.jobs),
+            empty="",
+        )
+
+
+@app.command("stop")
+def stop(directory: Directory = None, definitions: Definitions = None, as_json: Json = False) -> None:
+    """Stop the cluster that 'zmflow cluster start' began, its jobs included.
+
+    Example: zmflow cluster stop
+    """
+    from zmflow.runtime import local_cluster
+
+    print(local_cluster.stop(directory))

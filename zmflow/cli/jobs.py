@@ -1,0 +1,214 @@
+"""``zmflow list``, ``info``, ``cancel`` and ``logs``: the jobs of a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zmflow.cli.options import Definitions, JobManagerAddress, Json, resolve_settings
+from zmflow.cli.output import print_json, print_lines, print_table
+from zmflow.errors import ConfigurationError, JobFailedError
+
+if TYPE_CHECKING:
+    from zmflow.protocol.messages import JobStatus, JobSummary
+    from zmflow.runtime.client import ClusterClient
+
+__all__ = ["cancel", "cluster_client", "info", "job_rows", "list_jobs", "logs"]
+
+Job = Annotated[
+    str, typer.Argument(metavar="JOB", help="Id of the job, or the first characters of it, or its name.")
+]
+
+
+@contextlib.contextmanager
+def cluster_client(definitions: list[str] | None, jobmanager: str | None) -> Iterator[ClusterClient]:
+    """A connection to the cluster the options name, or to the one started on this machine.
+
+    Raises:
+        ConfigurationError: neither is there.
+        ClusterError: the JobManager cannot be reached, or refuses.
+    """
+    from zmflow.cli.targets import require_cluster, with_local_cluster
+    from zmflow.runtime.client import ClusterClient
+
+    settings = require_cluster(with_local_cluster(resolve_settings(definitions, jobmanager)))
+    with contextlib.closing(ClusterClient(settings)) as client:
+        yield client
+
+
+def find_job(jobs: list[JobSummary], wanted: str) -> str:
+    """The id of the job that ``wanted`` names: its id, a unique beginning of it, or a unique name.
+
+    Raises:
+        ConfigurationError: no such job, or more than one.
+    """
+    matches = [job for job in jobs if job.job_id == wanted] or [
+        job for job in jobs if job.job_id.startswith(wanted) or job.name == wanted
+    ]
+    if len(matches) == 1:
+        return matches[0].job_id
+    if matches:
+        raise ConfigurationError(
+            f"{wanted!r} names {len(matches)} jobs.",
+            detail="\n".join(f"{job.job_id}  {job.name}  {job.state}" for job in matches),
+            hint="Give more of the id.",
+        )
+    raise ConfigurationError(
+        f"The cluster knows no job {wanted!r}.", hint="'zmflow list' shows the jobs it knows."
+    )
+
+
+def when(milliseconds: int) -> str:
+    """A wall clock time for people, in the local time zone; empty for 0."""
+    if not milliseconds:
+        return ""
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def job_rows(jobs: list[JobSummary]) -> list[list[object]]:
+    """Table rows of job summaries, newest first."""
+    return [
+        [
+            job.job_id,
+            job.name,
+            job.state,
+            f"{job.tasks_running}/{job.tasks_finished}/{job.tasks_total}",
+            when(job.submitted_ms),
+            when(job.finished_ms),
+        ]
+        for job in sorted(jobs, key=lambda job: job.submitted_ms, reverse=True)
+    ]
+
+
+def list_jobs(
+    definitions: Definitions = None, jobmanager: JobManagerAddress = None, as_json: Json = False
+) -> None:
+    """List the jobs a cluster knows, newest first.
+
+    Example: zmflow list --jobmanager node7:6123
+    """
+    with cluster_client(definitions, jobmanager) as client:
+        jobs = client.list_jobs()
+    if as_json:
+        print_json(jobs)
+        return
+    print_table(
+        ["Job", "Name", "State", "Tasks running/finished/all", "Submitted", "Finished"],
+        job_rows(jobs),
+        empty="The cluster has had no job yet.",
+    )
+
+
+def info(
+    job: Job,
+    definitions: Definitions = None,
+    jobmanager: JobManagerAddress = None,
+    as_json: Json = False,
+) -> None:
+    """Show a job: its state and why, its vertices, and which subtask sits in which slot.
+
+    Example: zmflow info 3f2a
+    """
+    with cluster_client(definitions, jobmanager) as client:
+        status = client.get_job(find_job(client.list_jobs(), job))
+    if as_json:
+        print_json(status)
+    else:
+        print_status(status)
+
+
+def print_status(status: JobStatus) -> None:
+    """One job in full, for people."""
+    from zmflow.cli.progress import vertex_records, vertex_state
+
+    summary = status.summary
+    lines = [
+        f"Job       {summary.name} ({summary.job_id})",
+        f"State     {summary.state}" + (f": {status.reason}" if status.reason else ""),
+        f"Submitted {when(summary.submitted_ms)}",
+    ]
+    if summary.finished_ms:
+        lines.append(f"Finished  {when(summary.finished_ms)}")
+    lines += [f"Ran for   {status.run_ms / 1000:.1f} s", ""]
+    print_lines(lines)
+    print_table(
+        ["Vertex", "Name", "State", "Parallelism", "Sharing group", "Records in", "Records out"],
+        [
+            [v.vertex_id, v.name, vertex_state(v), v.parallelism, v.sharing_group, *vertex_records(v)]
+            for v in status.vertices
+        ],
+        empty="The job has no vertices.",
+    )
+    print_lines([""])
+    print_table(
+        ["Subtask", "State", "Attempt", "Host", "TaskManager", "Slot", "Records in", "Records out"],
+        [
+            [
+                f"{v.vertex_id} {s.subtask_index + 1}/{v.parallelism}",
+                s.state,
+                str(s.attempt_number),
+                s.host or "-",
+                s.taskmanager_id or "-",
+                str(s.slot_index) if s.taskmanager_id else "-",
+                s.records_in,
+                s.records_out,
+            ]
+            for v in status.vertices
+            for s in v.subtasks
+        ],
+        empty="No subtask has a slot yet.",
+    )
+    if status.failure is not None:
+        print_lines(["", status.failure.summary, status.failure.user_traceback.rstrip("\n")])
+
+
+def cancel(
+    job: Job,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Return when the job has ended, or at once.")
+    ] = True,
+    definitions: Definitions = None,
+    jobmanager: JobManagerAddress = None,
+    as_json: Json = False,
+) -> None:
+    """Cancel a job. A task that does not stop within task.cancellation.timeout is killed.
+
+    Example: zmflow cancel 3f2a
+    """
+    from zmflow.runtime.client import ENDED_STATES
+
+    with cluster_client(definitions, jobmanager) as client:
+        job_id = find_job(client.list_jobs(), job)
+        client.cancel_job(job_id)
+        status = client.get_job(job_id)
+        if wait and status.summary.state not in ENDED_STATES:
+            for status in client.watch(job_id):
+                if status.summary.state in ENDED_STATES:
+                    break
+    if as_json:
+        print_json(status.summary)
+    else:
+        print_lines([f"Job {status.summary.name} ({job_id}) is {status.summary.state}."])
+    if wait and status.summary.state == "FAILED":
+        raise JobFailedError("The job failed while it was being cancelled.", detail=status.reason)
+
+
+def logs(
+    job: Job,
+    definitions: Definitions = None,
+    jobmanager: JobManagerAddress = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The JSON lines as they were written.")] = False,
+) -> None:
+    """Show the newest log lines of a job from all its TaskManagers, what it printed included.
+
+    Example: zmflow logs 3f2a
+    """
+    from zmflow.cli.log_lines import readable
+
+    with cluster_client(definitions, jobmanager) as client:
+        lines = client.logs(find_job(client.list_jobs(), job))
+    print_lines(lines if as_json else map(readable, lines))

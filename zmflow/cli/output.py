@@ -1,0 +1,118 @@
+"""What the command line prints: tables, JSON, errors; colours only where a person looks.
+
+Results go to standard output, everything about them (errors, progress) to standard error, so that
+``zmflow list --json | jq`` and ``zmflow run job.py > words.txt`` hold only what they should.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from zmflow.errors import ZmflowError
+
+__all__ = ["plain", "print_error", "print_json", "print_lines", "print_table"]
+
+
+def plain(value: object) -> object:
+    """Messages as objects with field names: structs are arrays on the wire, which no reader of JSON wants.
+
+    >>> from zmflow.protocol.messages import SlotStatus
+    >>> plain([SlotStatus(0, "", "", 0)])
+    [{'slot_index': 0, 'job_id': '', 'allocation_id': '', 'worker_pid': 0}]
+    """
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines on standard output, visible at once."""
+    for line in lines:
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """A table: ruled and coloured on a terminal, aligned plain text elsewhere.
+
+    Args:
+        columns: the headings.
+        rows: cells are printed with ``str``; numbers are aligned to the right.
+        empty: the sentence to print when there are no rows.
+    """
+    if not rows:
+        print_lines([empty])
+    elif sys.stdout.isatty():
+        _print_rich_table(columns, rows)
+    else:
+        print_lines(_aligned(columns, rows))
+
+
+def _print_rich_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column, cell in zip(columns, rows[0], strict=True):
+        table.add_column(column, justify="right" if isinstance(cell, int) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(cell)) for cell in row))
+    Console().print(table)
+
+
+def _aligned(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterable[str]:
+    cells = [list(columns), *([_cell(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    right = [isinstance(cell, int) for cell in rows[0]]
+    for row in cells:
+        parts = [
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        yield "  ".join(parts).rstrip()
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def print_error(error: ZmflowError, *, debug: bool) -> None:
+    """Message, detail and hint on standard error; with ``debug`` the traceback before them.
+
+    A failed job's detail begins with the user's own traceback; it comes first, as Python would show it.
+    """
+    from zmflow.errors import JobFailedError
+
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    parts = [f"Error: {error.message}"]
+    if error.detail:
+        parts.append(error.detail.rstrip("\n"))
+    if isinstance(error, JobFailedError) and error.detail and "Traceback (most recent" in error.detail:
+        parts.reverse()
+    if error.hint:
+        parts.append(f"Hint: {error.hint}")
+    text = "\n".join(parts) + "\n"
+    if sys.stderr.isatty():
+        text = text.replace("Error: ", "\x1b[1;31mError:\x1b[0m ", 1)
+    sys.stderr.write(text)
+    sys.stderr.flush()

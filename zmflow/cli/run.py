@@ -1,0 +1,91 @@
+"""``zmflow run``: a script, its job, and how the job is doing."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zmflow.cli.options import Definitions, JobManagerAddress, Json, resolve_settings
+
+if TYPE_CHECKING:
+    from zmflow.cli.progress import Progress
+
+__all__ = ["run", "watching"]
+
+
+def run(
+    script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="The Python program.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGS]...", help="What the script finds in sys.argv.")
+    ] = None,
+    parallelism: Annotated[
+        int | None, typer.Option("-p", "--parallelism", min=1, help="Parallelism of operators that set none.")
+    ] = None,
+    definitions: Definitions = None,
+    py_files: Annotated[
+        str | None,
+        typer.Option("--py-files", metavar="A.py,PKG/", help="Modules and packages to ship with the job."),
+    ] = None,
+    jobmanager: JobManagerAddress = None,
+    detached: Annotated[
+        bool, typer.Option("-d", "--detached", help="Submit and return; needs a cluster.")
+    ] = False,
+    name: Annotated[str | None, typer.Option("--name", help="Name of a job that sets none.")] = None,
+    as_json: Json = False,
+    progress: Annotated[
+        bool, typer.Option("--progress/--no-progress", help="Show on stderr how the job is doing.")
+    ] = True,
+) -> None:
+    """Run a script and wait for its job; the exit code says how it ended.
+
+    The job runs on the JobManager of --jobmanager or of the settings; else on the cluster that
+    'zmflow cluster start' began on this machine; else on an embedded cluster that ends with the script.
+
+    Example: zmflow run -p 4 examples/word_count.py -- --input texts/ --output counts/
+    """
+    from zmflow.api.environment import environment_context
+    from zmflow.cli.execution import ReportingExecutor
+    from zmflow.cli.script import run_script
+    from zmflow.cli.targets import with_local_cluster
+
+    options = {
+        "parallelism.default": None if parallelism is None else str(parallelism),
+        "python.files": py_files,
+        "pipeline.name": name,
+    }
+    chosen = {key: text for key, text in options.items() if text is not None}
+    settings = with_local_cluster(resolve_settings(definitions, jobmanager, chosen))
+    with watching(progress) as show:
+        executor = ReportingExecutor(settings, show, detached=detached)
+        try:
+            with environment_context(settings, executor):
+                run_script(script, arguments or [])
+        finally:
+            executor.report(as_json=as_json)
+
+
+@contextlib.contextmanager
+def watching(wanted: bool) -> Iterator[Progress | None]:
+    """What shows how jobs are doing, as standard error allows: a live table, lines, or nothing."""
+    if not wanted:
+        yield None
+        return
+    from zmflow.cli.progress import LineProgress, LiveProgress
+
+    if not sys.stderr.isatty():
+        yield LineProgress()
+        return
+    from zmflow.cli.terminal import TerminalRelay
+
+    with TerminalRelay() as relay:
+        live = LiveProgress(relay.terminal)
+        relay.start(live.write_above)
+        try:
+            yield live
+        finally:
+            live.close()
