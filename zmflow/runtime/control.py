@@ -17,17 +17,19 @@ from typing import TypeAlias
 
 import zmq
 
-from zmflow.errors import AddressInUseError, ConfigurationError, ProtocolError
+from zmflow import errors
+from zmflow.errors import AddressInUseError, ClusterError, ConfigurationError, ProtocolError, ZmflowError
 from zmflow.protocol.messages import (
     MESSAGE_SIZE_MAX_BYTES,
     Hello,
     Message,
+    Refused,
     decode_message,
     encode_message,
 )
 from zmflow.runtime.security import CurveKeys, require_keys_or_loopback, secure_client, secure_server
 
-__all__ = ["Arrival", "ControlClient", "ControlServer", "Departure", "EpochFence"]
+__all__ = ["Arrival", "ControlClient", "ControlServer", "Departure", "EpochFence", "refusal"]
 
 HEARTBEAT_INTERVAL_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 5000
@@ -72,8 +74,20 @@ class Departure:
 LogLine: TypeAlias = Callable[[str], None]
 
 
+def refusal(refused: Refused) -> ZmflowError:
+    """The error a ``Refused`` stands for.
+
+    >>> refusal(Refused(1, 7, "JobGraphError", "No.", "", "Try another."))
+    JobGraphError('No.')
+    """
+    kind = getattr(errors, refused.error, None)
+    if not (isinstance(kind, type) and issubclass(kind, ZmflowError)):
+        kind = ClusterError
+    return kind(refused.message, detail=refused.detail or None, hint=refused.hint or None)
+
+
 class EpochFence:
-    """The newest epoch seen; says which messages are too old to be heard.
+    """The newest epoch a client has heard of; says which messages are too old to be heard.
 
     >>> from zmflow.protocol.messages import HeartbeatAck
     >>> fence = EpochFence(3)
@@ -85,9 +99,9 @@ class EpochFence:
         self.epoch = epoch
 
     def admits(self, message: Message) -> bool:
-        """Whether to hear this message; learns newer epochs. ``Hello`` may know none yet."""
+        """Whether to hear this message; learns newer epochs."""
         if message.epoch < self.epoch:
-            return isinstance(message, Hello) and message.epoch == 0
+            return False
         self.epoch = message.epoch
         return True
 
@@ -116,7 +130,7 @@ class ControlServer:
 
     Args:
         log: called with a sentence for each message that is dropped.
-        epoch: messages of an older one are dropped; None hears every epoch.
+        epoch: messages of an older one are dropped; 0 hears every epoch.
     """
 
     def __init__(
@@ -125,11 +139,11 @@ class ControlServer:
         *,
         log: LogLine,
         keys: CurveKeys | None = None,
-        epoch: int | None = None,
+        epoch: int = 0,
     ) -> None:
         self._log = log
         self._keys = keys
-        self._fence = None if epoch is None else EpochFence(epoch)
+        self._epoch = epoch
         self.socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         _bound(self.socket)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -201,8 +215,9 @@ class ControlServer:
         except ProtocolError as error:
             self._log(f"Dropped {len(data)} bytes that are not a control message: {error.detail}")
             return None
-        if self._fence is not None and not self._fence.admits(message):
-            self._log(f"Dropped a {type(message).__name__} of epoch {message.epoch}, an older one than ours.")
+        # Newer ones pass: what to make of them is the brain's to say, and they must not shut others out.
+        if message.epoch < self._epoch and not isinstance(message, Hello):
+            self._log(f"Dropped a {type(message).__name__} of epoch {message.epoch}; ours is {self._epoch}.")
             return None
         return message
 

@@ -1,0 +1,184 @@
+"""The client's handle of one job: wait for its end, take its rows, cancel it."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from zmflow.api.execution import JobExecutionResult
+from zmflow.errors import JobCanceledError, JobFailedError
+from zmflow.protocol.messages import CollectedRows, JobState, JobStatus, TaskFailure
+from zmflow.runtime.client import ENDED_STATES, ClusterClient
+
+__all__ = ["RemoteJobClient", "job_failed_error"]
+
+
+def job_failed_error(status: JobStatus) -> JobFailedError:
+    """What a person is told about a failed job: the user's own traceback first, then the place."""
+    summary = status.summary
+    failure = status.failure
+    if failure is None:
+        return JobFailedError(f"Job {summary.name!r} failed.", detail=status.reason or None)
+    parts = [failure.user_traceback.rstrip(), _place(failure, status)]
+    if not failure.user_traceback and failure.kind in ("engine", "user"):
+        parts.append(failure.traceback.rstrip())
+    detail = "\n".join(part for part in parts if part)
+    return JobFailedError(
+        f"Job {summary.name!r} failed: {failure.summary}", detail=detail or None, hint=failure.hint or None
+    )
+
+
+def _place(failure: TaskFailure, status: JobStatus) -> str:
+    parts = []
+    if failure.operator_name:
+        parts.append(f"operator {failure.operator_name!r}")
+    if failure.vertex_name and failure.vertex_name != failure.operator_name:
+        parts.append(f"in chain {failure.vertex_name!r}")
+    if failure.subtask_index >= 0:
+        parallelism = next((v.parallelism for v in status.vertices if v.name == failure.vertex_name), 0)
+        of = f"/{parallelism}" if parallelism else ""
+        parts.append(f"subtask {failure.subtask_index + 1}{of}")
+    if failure.host:
+        parts.append(f"host {failure.host}")
+    return ("In " + ", ".join(parts) + ".") if parts else ""
+
+
+class RemoteJobClient:
+    """A submitted job. Implements ``zmflow.api.execution.JobClient``.
+
+    Args:
+        client: this job's own connection; closed with this object.
+        dial: makes another connection, for a thread that asks while another one waits.
+        cancel_on_interrupt: Ctrl-C while waiting cancels the job; the embedded cluster has no other client.
+        on_close: called once, at the end of ``close``.
+    """
+
+    def __init__(
+        self,
+        client: ClusterClient,
+        job_id: str,
+        dial: Callable[[], ClusterClient],
+        *,
+        collect: bool = False,
+        cancel_on_interrupt: bool = False,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._dial = dial
+        self._collect = collect
+        self._cancel_on_interrupt = cancel_on_interrupt
+        self._on_close = on_close
+        self._ended: JobStatus | None = None
+        self._closed = False
+        self._busy = threading.RLock()
+        self._waiting = False
+
+    def get_job_id(self) -> str:
+        """The job's id."""
+        return self._job_id
+
+    def _ask(self, question: Callable[[ClusterClient], Any]) -> Any:
+        # A wait in progress owns the connection, be it another thread's or an iteration of this one.
+        if self._busy.acquire(blocking=False):
+            try:
+                if not self._waiting and not self._closed:
+                    return question(self._client)
+            finally:
+                self._busy.release()
+        client = self._dial()
+        try:
+            return question(client)
+        finally:
+            client.close()
+
+    def status(self) -> JobStatus:
+        """The job in full, now."""
+        if self._ended is None:
+            status: JobStatus = self._ask(lambda client: client.get_job(self._job_id))
+            if status.summary.state in ENDED_STATES:
+                self._ended = status
+            return status
+        return self._ended
+
+    def get_job_status(self) -> JobState:
+        """The job's state now."""
+        return self.status().summary.state
+
+    def cancel(self) -> None:
+        """Ask for cancellation and return."""
+        if self._ended is None:
+            self._ask(lambda client: client.cancel_job(self._job_id))
+
+    def watch(self) -> Iterator[JobStatus]:
+        """The job's status, now and on every change, until it has ended."""
+        for update in self._updates(collect=False):
+            if isinstance(update, JobStatus):
+                yield update
+
+    def _updates(self, *, collect: bool) -> Iterator[JobStatus | CollectedRows]:
+        if self._ended is not None:
+            yield self._ended
+            return
+        with self._busy:
+            self._waiting = True
+            try:
+                for update in self._client.updates(self._job_id, collect=collect):
+                    if isinstance(update, JobStatus) and update.summary.state in ENDED_STATES:
+                        self._ended = update
+                    yield update
+            except KeyboardInterrupt:
+                if self._cancel_on_interrupt:
+                    self._cancel_and_wait()
+                raise
+            finally:
+                self._waiting = False
+
+    def _cancel_and_wait(self) -> None:
+        self._client.cancel_job(self._job_id)
+        for update in self._client.updates(self._job_id):
+            if isinstance(update, JobStatus):
+                self._ended = update
+
+    def get_job_execution_result(self) -> JobExecutionResult:
+        """Wait for the end.
+
+        Raises:
+            JobFailedError: it failed; the detail begins with the user's own traceback.
+            JobCanceledError: it was cancelled.
+            JobManagerUnreachableError: the JobManager does not answer any more.
+        """
+        for _ in self._updates(collect=False):
+            pass
+        return self._result()
+
+    def _result(self) -> JobExecutionResult:
+        assert self._ended is not None
+        summary = self._ended.summary
+        if summary.state == "FAILED":
+            raise job_failed_error(self._ended)
+        if summary.state == "CANCELED":
+            raise JobCanceledError(f"Job {summary.name!r} was cancelled.", detail=self._ended.reason or None)
+        return JobExecutionResult(self._job_id, self._ended.run_ms)
+
+    def collected(self) -> Iterator[Any]:
+        """The rows of the job's collect sink as they arrive; ends with the job.
+
+        Raises like ``get_job_execution_result`` when the job fails or is cancelled.
+        """
+        for update in self._updates(collect=self._collect):
+            if isinstance(update, CollectedRows):
+                yield from pickle.loads(update.rows)
+                self._client.acknowledge(update)
+        self._result()
+
+    def close(self) -> None:
+        """Let go of the connection; the job goes on unless its cluster ends."""
+        if self._closed:
+            return
+        self._closed = True
+        self._client.close()
+        if self._on_close is not None:
+            self._on_close()
