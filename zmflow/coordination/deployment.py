@@ -54,6 +54,7 @@ class Wiring:
                             self._vertices[edge.target].parallelism,
                         )
                     ],
+                    self._vertices[edge.target].max_parallelism,
                 )
                 for edge in self._outputs.get(vertex.vertex_id, [])
             ],

@@ -8,7 +8,8 @@ segments, sink writers and result writers, one batch after the other. The task c
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Protocol
@@ -27,7 +28,7 @@ from zmflow.api.operators import (
 )
 from zmflow.api.sinks import SinkWriter, WriterContext
 from zmflow.errors import ProtocolError
-from zmflow.execution.aggregates import combiner_for
+from zmflow.execution.aggregates import AggregateKind, Combine, combiner_for
 from zmflow.execution.batches import Rows
 from zmflow.execution.chain_code import SegmentCode, Step, compile_segment
 from zmflow.graph.job_graph import ChainNode, ChainSpec
@@ -166,6 +167,13 @@ class Chain:
             traceback = traceback.tb_next
         return self._spec.nodes[found].name if found is not None else ""
 
+    @contextmanager
+    def running(self, node: int) -> Iterator[None]:
+        """Put errors in this block down to an operator whose code the task runs itself: a source."""
+        self._current = node
+        yield
+        self._current = None
+
     # -- building ----------------------------------------------------------------------------------
 
     def _segment(self, path: list[int], children: list[list[int]]) -> _Segment:
@@ -194,7 +202,7 @@ class Chain:
         if self._is_sink(node):
             segment.consumers.append(self._sink(node))
         for output in self._fed_by(node):
-            segment.consumers.append(self._outputs[output])
+            segment.consumers.append(self._attributed(node, self._outputs[output]))
         for child in children[node]:
             if self._is_sink(child):
                 segment.consumers.append(self._sink(child))
@@ -241,7 +249,8 @@ class Chain:
                 return Step(index, "reduce", self._open(index, function), key), final_only
             case KeyedAggregateOperator(key_selector, kind, of, final_only):
                 key = self._open(index, key_selector)
-                return Step(index, "reduce", _LazyCombine(kind, of), key), final_only
+                combine = _AdaptingCombine(kind, of)
+                return Step(index, "reduce", combine, key, adapts=True), final_only
         raise ProtocolError(
             f"The chain holds an operator this worker does not know: {type(operator).__name__}."
         )
@@ -250,13 +259,13 @@ class Chain:
         if isinstance(function, Function):
             self._current = index
             self._opened.append((index, function))
-            function.open(self._context_of(index))
+            function.open(self.context_of(index))
             self._current = None
         return plain_callable(function)
 
     def _sink(self, index: int) -> RowsConsumer:
         operator = self._spec.nodes[index].operator
-        context = self._context_of(index)
+        context = self.context_of(index)
         self._current = index
         if isinstance(operator, SinkOperator):
             writer = operator.sink.create_writer(WriterContext(context, self._emit_to_client))
@@ -268,27 +277,35 @@ class Chain:
             writer = _SinkFunctionWriter(operator.function, SinkContext(context))
         self._current = None
         self._writers.append((index, writer))
+        return self._attributed(index, writer.write_batch)
 
-        def write(rows: Rows) -> None:
-            self._current = index
-            writer.write_batch(rows)
+    def _attributed(self, node: int, consume: RowsConsumer) -> RowsConsumer:
+        """The consumer, with errors it raises put down to this node (a key selector's, a sink's)."""
+
+        def take(rows: Rows) -> None:
+            self._current = node
+            consume(rows)
             self._current = None
 
-        return write
+        return take
 
-    def _context_of(self, index: int) -> RuntimeContext:
+    def context_of(self, index: int) -> RuntimeContext:
+        """The context of one operator of the chain."""
         return replace(self._context, operator_name=self._spec.nodes[index].name)
 
 
-class _LazyCombine:
+class _AdaptingCombine:
     """Chooses the combiner when the first pair of records shows what they are."""
 
     __slots__ = ("_combine", "_field", "_kind")
 
-    def __init__(self, kind: Any, field: int | str | None) -> None:
-        self._kind = kind
+    def __init__(self, kind: AggregateKind, field: int | str | None) -> None:
+        self._kind: AggregateKind = kind
         self._field = field
-        self._combine: Callable[[Any, Any], Any] | None = None
+        self._combine: Combine | None = None
+
+    def resolved(self) -> Combine:
+        return self._combine or self
 
     def __call__(self, total: Any, record: Any) -> Any:
         if self._combine is None:

@@ -40,13 +40,18 @@ StepKind = Literal["map", "filter", "flat_map", "reduce"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operator of a segment: its node in the chain, what to call, and its key and state if it has them."""
+    """One operator of a segment: its node in the chain, what to call, its key and state if it has them.
+
+    ``adapts`` marks a call that has a ``resolved()`` method, which yields a faster function once the call has
+    seen a record; it is asked once per batch.
+    """
 
     node: int
     kind: StepKind
     call: Callable[..., Any]
     key: Callable[[Any], Any] | None = None
     state: dict[Any, Any] = field(default_factory=dict)
+    adapts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,9 @@ def _loop(steps: list[Step], ends_in_state: bool) -> _Lines:
     lines.add(0, _signature(steps))
     lines.add(1, "out = []")
     lines.add(1, "append = out.append")
+    for index, step in enumerate(steps):
+        if step.adapts:
+            lines.add(1, f"f{index} = f{index}.resolved()")
     lines.add(1, "for v0 in batch:")
     indent, value = 2, 0
     flush_indents: list[int] = []

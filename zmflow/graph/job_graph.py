@@ -96,10 +96,15 @@ class ChainOutput:
 
 @dataclass(frozen=True, slots=True)
 class ChainSpec:
-    """The operators of a vertex, a tree in topological order: node 0 is the head."""
+    """The operators of a vertex, a tree in topological order: node 0 is the head.
+
+    ``classes`` holds, by module and name, the classes of modules that workers cannot import (the script
+    itself above all), so that records of these classes can be pickled by reference on their way.
+    """
 
     nodes: list[ChainNode]
     outputs: list[ChainOutput] = field(default_factory=list)
+    classes: dict[str, dict[str, type]] = field(default_factory=dict)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -163,6 +163,7 @@ class ResultPartition(_Struct, frozen=True):
 
     edge_id: str
     targets: list[ChannelTarget]
+    max_parallelism: int = 128  # key groups of the consuming vertex
 
 
 class TaskDeployment(_Struct, frozen=True):

@@ -1,0 +1,39 @@
+"""How many rows a chain is given at once, so that a slow function does not hold back what it has made.
+
+Rows leave a chain when the batch is done. A function that takes a millisecond a record would turn a batch
+of a thousand into a second of latency. The slice shrinks until a slice takes about half a buffer timeout,
+and grows back when the function is fast.
+"""
+
+from __future__ import annotations
+
+__all__ = ["SLICE_ROWS_MAX", "SliceSize"]
+
+SLICE_ROWS_MAX = 8192
+"""As large as the largest frame: an unsliced batch is the normal case."""
+
+
+class SliceSize:
+    """The current slice.
+
+    >>> slices = SliceSize(target_ms=50)
+    >>> slices.took(rows=1000, elapsed_ms=1000); slices.rows
+    50
+    >>> slices.took(rows=50, elapsed_ms=1); slices.rows
+    100
+    """
+
+    __slots__ = ("_target_ms", "rows")
+
+    def __init__(self, target_ms: float) -> None:
+        self._target_ms = target_ms
+        self.rows = SLICE_ROWS_MAX if target_ms > 0 else 1
+
+    def took(self, rows: int, elapsed_ms: float) -> None:
+        """A slice of so many rows took so long."""
+        if self._target_ms <= 0:
+            return
+        if elapsed_ms > self._target_ms:
+            self.rows = max(1, int(rows * self._target_ms / elapsed_ms))
+        elif rows >= self.rows and elapsed_ms < self._target_ms / 2:
+            self.rows = min(SLICE_ROWS_MAX, self.rows * 2)

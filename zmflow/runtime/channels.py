@@ -1,0 +1,170 @@
+"""The two ends of a channel between two tasks, in one process or in two.
+
+Flow control is by *permits*: tokens in a queue. A producer takes one per batch and blocks, holding no lock,
+when there is none; whoever makes room puts one back. Between processes the network thread returns a permit
+when a frame has left, and frames leave only for credits (``zmflow.protocol.credits``). In one process the
+consumer returns it when it is done with the batch, which is handed over by reference.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from zmflow.execution.batches import Rows, decode_batch, encode_batch
+from zmflow.protocol.credits import CreditBalance
+from zmflow.protocol.frames import Frame, FrameKind
+
+__all__ = [
+    "END",
+    "InputChannel",
+    "LocalChannel",
+    "Mailbox",
+    "Permits",
+    "RemoteChannel",
+    "TaskCanceledError",
+]
+
+Mailbox = SimpleQueue[tuple[Any, Any]]
+"""What a task reads: (input channel, Frame | rows | END), or (None, a control item)."""
+
+END = object()
+"""A local channel's END_OF_DATA."""
+
+
+class TaskCanceledError(Exception):
+    """Ends a task that was cancelled, at the next place where it would wait or begin a batch."""
+
+
+class Permits:
+    """A counting semaphore of C speed that cancellation can break.
+
+    ``blocked_s`` is how long takers have waited: the task's back-pressure.
+    """
+
+    __slots__ = ("_tokens", "blocked_s")
+
+    def __init__(self, count: int) -> None:
+        self._tokens: SimpleQueue[bool] = SimpleQueue()
+        for _ in range(count):
+            self._tokens.put(True)
+        self.blocked_s = 0.0
+
+    def take(self) -> None:
+        """Take a permit, waiting for one.
+
+        Raises:
+            TaskCanceledError: ``cancel`` was called.
+        """
+        tokens = self._tokens
+        if tokens.empty():
+            begin = time.perf_counter()
+            token = tokens.get()
+            self.blocked_s += time.perf_counter() - begin
+        else:
+            token = tokens.get()
+        if not token:
+            tokens.put(False)  # cancelled stays cancelled
+            raise TaskCanceledError
+
+    def give(self) -> None:
+        """Put a permit back."""
+        self._tokens.put(True)
+
+    def cancel(self) -> None:
+        """Wake whoever waits."""
+        self._tokens.put(False)
+
+
+class _Transmitter(Protocol):
+    """The network thread, as a remote channel sees it."""
+
+    def transmit(self, channel: RemoteChannel, frame: Frame) -> None: ...
+
+    def consumed(self, channel: InputChannel) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class InputChannel:
+    """The receiving end. ``permits`` is set for a local producer, ``network`` for a remote one."""
+
+    gate: int
+    index: int
+    mailbox: Mailbox
+    gate_key: tuple[str, int]
+    permits: Permits | None = None
+    network: _Transmitter | None = None
+    # Owned by the network thread: the connection and channel number credits go to.
+    identity: bytes = b""
+    number: int = 0
+
+    def decode(self, received: Any) -> Rows:
+        """The rows of what arrived."""
+        rows: Rows = decode_batch(received) if received.__class__ is Frame else received
+        return rows
+
+    def release(self) -> None:
+        """The task is done with a batch: its place is free."""
+        if self.permits is not None:
+            self.permits.give()
+        elif self.network is not None:
+            self.network.consumed(self)
+
+
+class LocalChannel:
+    """The sending end of a channel to a task in this process."""
+
+    def __init__(self, target: InputChannel, permits: int) -> None:
+        self.permits = Permits(permits)
+        target.permits = self.permits
+        self._target = target
+
+    def send(self, rows: Rows) -> int:
+        """Hand over by reference; blocks while the consumer has enough."""
+        self.permits.take()
+        self._target.mailbox.put((self._target, rows))
+        return 0
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._target.mailbox.put((self._target, END))
+
+
+@dataclass(eq=False, slots=True)
+class RemoteChannel:
+    """The sending end of a channel to another process.
+
+    ``number`` names the channel on its connection; ``on_lost`` is told, in a sentence, when the peer refuses
+    it. ``connection``, ``queue``, ``balance`` and ``ready`` belong to the network thread.
+    """
+
+    number: int
+    network: _Transmitter
+    compress: bool
+    permits: Permits
+    open_payload: bytes
+    on_lost: Callable[[str], None]
+    connection: object = None
+    queue: deque[Frame] = field(default_factory=deque)
+    balance: CreditBalance = field(default_factory=CreditBalance)
+    ready: bool = False
+
+    def send(self, rows: Rows) -> int:
+        """Encode and queue; blocks while too many frames wait for the consumer."""
+        frame = encode_batch(self.number, rows, compress=self.compress)
+        self.permits.take()
+        self.network.transmit(self, frame)
+        return len(frame.payload)
+
+    def send_frame(self, frame: Frame) -> None:
+        """Queue a frame that is encoded already."""
+        self.permits.take()
+        self.network.transmit(self, frame)
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.send_frame(Frame(FrameKind.END_OF_DATA, self.number))

@@ -1,0 +1,223 @@
+"""The receiving half of the data plane: one ROUTER for all peers, the input gates behind it, their credits.
+
+Lives in the network thread. A connection says hello (versions), opens channels, then sends frames against
+credits. A channel that is opened before its task is deployed waits without credit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import zmq
+
+from zmflow.errors import IncompatiblePeerError, ProtocolError
+from zmflow.protocol.credits import GateCredits
+from zmflow.protocol.frames import Frame, FrameKind, decode_frames, encode_frames
+from zmflow.protocol.versions import Versions, check_compatible
+from zmflow.runtime.channels import InputChannel
+
+__all__ = ["ChannelAddress", "FrameReceiver"]
+
+OPENS_WAITING_MAX = 65_536
+"""Channels whose sender is there before their task: at most every channel of a worker. More than this is a
+peer that does not speak our protocol."""
+
+RECEIVE_BURST_MAX = 64
+"""Messages taken from the ROUTER before the network thread looks at its other sockets and its outbox."""
+
+GateKey = tuple[str, int]
+
+
+class ChannelAddress(msgspec.Struct, frozen=True, array_like=True):
+    """The payload of an OPEN frame: which input channel this is."""
+
+    attempt_id: str
+    gate: int
+    channel: int
+
+
+@dataclass(eq=False, slots=True)
+class _Gate:
+    credits: GateCredits[int]
+    channels: Sequence[InputChannel]
+
+
+@dataclass(eq=False, slots=True)
+class _Sender:
+    """A connection to us."""
+
+    identity: bytes
+    greeted: bool = False
+    channels: dict[int, tuple[_Gate, InputChannel]] = field(default_factory=dict)
+    grants: list[Frame] = field(default_factory=list)
+
+
+class FrameReceiver:
+    """Gates by (attempt, gate), senders by connection.
+
+    Args:
+        router: a bound ROUTER.
+        versions: this process's; senders must be compatible.
+        exclusive, floating: credits per channel and per gate.
+    """
+
+    def __init__(self, router: zmq.Socket[bytes], versions: Versions, exclusive: int, floating: int) -> None:
+        self._router = router
+        self._versions = versions
+        self._exclusive = exclusive
+        self._floating = floating
+        self._gates: dict[GateKey, _Gate] = {}
+        self._senders: dict[bytes, _Sender] = {}
+        self._waiting: dict[GateKey, list[tuple[_Sender, int, int]]] = {}
+        self._waiting_count = 0
+        self._granting: dict[bytes, _Sender] = {}
+
+    def add_gate(self, key: GateKey, channels: Sequence[InputChannel]) -> None:
+        """A task is deployed: its gate may receive, and senders that waited for it get their credits."""
+        self._gates[key] = _Gate(GateCredits(self._exclusive, self._floating), channels)
+        for sender, number, index in self._waiting.pop(key, ()):
+            self._waiting_count -= 1
+            self._connect(key, sender, number, index)
+
+    def drop_gate(self, key: GateKey) -> None:
+        """The task has ended: frames that still come for it are ignored."""
+        gate = self._gates.pop(key, None)
+        for sender in self._senders.values():
+            for number in [n for n, (owner, _) in sender.channels.items() if owner is gate]:
+                del sender.channels[number]
+
+    def consumed(self, channel: InputChannel) -> None:
+        """A task is done with a frame."""
+        gate = self._gates.get(channel.gate_key)
+        if gate is not None:
+            self._grant(gate, gate.credits.consumed(channel.index))
+
+    def receive(self) -> list[tuple[bytes, ProtocolError]]:
+        """Take what waits on the ROUTER. Returns the connections that broke the protocol, with why."""
+        offenders: list[tuple[bytes, ProtocolError]] = []
+        for _ in range(RECEIVE_BURST_MAX):
+            try:
+                identity = self._router.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            data = b"" if not self._router.rcvmore else self._router.recv(copy=False).buffer
+            extra = 0
+            while self._router.rcvmore:
+                self._router.recv()
+                extra += 1
+            sender = self._senders.get(identity)
+            if sender is None:
+                sender = self._senders[identity] = _Sender(identity)
+            try:
+                self._take_message(sender, data, extra)
+            except ProtocolError as error:
+                self._abandon(sender, error)
+                offenders.append((identity, error))
+        return offenders
+
+    def flush(self) -> None:
+        """Send the credits that were granted."""
+        while self._granting:
+            identity, sender = self._granting.popitem()
+            message = encode_frames(sender.grants)
+            sender.grants = []
+            try:
+                self._router.send(identity, zmq.SNDMORE)
+                self._router.send(message)
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                # The peer process is gone. Its tasks have failed with it, which the JobManager knows
+                # from its TaskManager and answers by cancelling ours.
+                self._senders.pop(identity, None)
+
+    def _take_message(self, sender: _Sender, data: bytes | memoryview, extra_parts: int) -> None:
+        if extra_parts:
+            raise ProtocolError("A data-plane message has more than one part.")
+        for frame in decode_frames(data):
+            self._take(sender, frame)
+
+    def _take(self, sender: _Sender, frame: Frame) -> None:
+        kind = frame.kind
+        if kind in (FrameKind.DATA, FrameKind.END_OF_DATA):
+            entry = sender.channels.get(frame.channel)
+            if entry is None:
+                return  # a task that has ended already, or a sender that was refused
+            gate, channel = entry
+            grants = gate.credits.received(channel.index, frame.backlog)
+            if grants:
+                self._grant(gate, grants)
+            channel.mailbox.put((channel, frame))
+        elif kind == FrameKind.HELLO:
+            self._greet(sender, frame)
+        elif kind == FrameKind.OPEN:
+            self._open(sender, frame)
+        else:
+            raise ProtocolError("A sender granted credit to its receiver.")
+
+    def _greet(self, sender: _Sender, frame: Frame) -> None:
+        try:
+            theirs = msgspec.msgpack.decode(frame.payload, type=Versions)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ProtocolError("A peer's greeting cannot be read.", detail=str(error)) from None
+        try:
+            check_compatible(
+                self._versions, theirs, our_name="the receiving worker", their_name="the sending worker"
+            )
+        except IncompatiblePeerError as error:
+            self._refuse(sender, str(error))
+            return
+        sender.greeted = True
+
+    def _open(self, sender: _Sender, frame: Frame) -> None:
+        if not sender.greeted:
+            return  # refused: it was told, and fails its task
+        try:
+            address = msgspec.msgpack.decode(frame.payload, type=ChannelAddress)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ProtocolError("A channel's address cannot be read.", detail=str(error)) from None
+        if frame.channel in sender.channels:
+            raise ProtocolError("A peer opened a channel twice.", detail=str(address))
+        key = (address.attempt_id, address.gate)
+        if key in self._gates:
+            self._connect(key, sender, frame.channel, address.channel)
+            return
+        if self._waiting_count >= OPENS_WAITING_MAX:
+            raise ProtocolError("Too many channels were opened for tasks that are not there.")
+        self._waiting_count += 1
+        self._waiting.setdefault(key, []).append((sender, frame.channel, address.channel))
+
+    def _connect(self, key: GateKey, sender: _Sender, number: int, index: int) -> None:
+        gate = self._gates[key]
+        if not 0 <= index < len(gate.channels):
+            raise ProtocolError(
+                "A peer opened a channel its gate does not have.", detail=f"{key}, channel {index}"
+            )
+        channel = gate.channels[index]
+        channel.identity = sender.identity
+        channel.number = number
+        sender.channels[number] = (gate, channel)
+        self._grant(gate, gate.credits.opened(index))
+
+    def _grant(self, gate: _Gate, grants: list[tuple[int, int]]) -> None:
+        for index, credit in grants:
+            channel = gate.channels[index]
+            sender = self._senders.get(channel.identity)
+            if sender is not None:
+                sender.grants.append(Frame(FrameKind.CREDIT, channel.number, records=credit))
+                self._granting[channel.identity] = sender
+
+    def _refuse(self, sender: _Sender, sentence: str) -> None:
+        """Tell a sender why nothing it opens will ever get credit: HELLO the other way round."""
+        sender.grants.append(Frame(FrameKind.HELLO, 0, sentence.encode()))
+        self._granting[sender.identity] = sender
+
+    def _abandon(self, sender: _Sender, error: ProtocolError) -> None:
+        """The peer makes no sense: tell it, and fail the tasks that expected something from it."""
+        for _, channel in sender.channels.values():
+            channel.mailbox.put((None, error))
+        sender.channels.clear()
+        sender.greeted = False
+        self._refuse(sender, str(error))

@@ -1,0 +1,144 @@
+"""The sending half of the data plane: one DEALER per peer process, shared by all channels to it.
+
+Lives in the network thread. A channel is *ready* when it has a frame and a credit; ready channels of a
+connection take turns, and everything that may leave does so in one message.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+import zmq
+
+from zmflow.errors import ProtocolError
+from zmflow.protocol.frames import (
+    FRAMES_PER_MESSAGE_MAX,
+    MESSAGE_TARGET_BYTES,
+    Frame,
+    FrameKind,
+    decode_frames,
+    encode_frames,
+)
+from zmflow.protocol.versions import Versions
+from zmflow.runtime.channels import RemoteChannel
+
+__all__ = ["FrameSender"]
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    socket: zmq.Socket[bytes]
+    announcements: deque[Frame] = field(default_factory=deque)  # HELLO and OPEN, which need no credit
+    ready: deque[RemoteChannel] = field(default_factory=deque)
+    channels: dict[int, RemoteChannel] = field(default_factory=dict)
+
+
+class FrameSender:
+    """Connections by address.
+
+    Args:
+        dial: makes a connected DEALER for an address.
+        versions: what this process says of itself on each connection.
+    """
+
+    def __init__(self, dial: Callable[[str], zmq.Socket[bytes]], versions: Versions) -> None:
+        self._dial = dial
+        self._hello = msgspec.msgpack.encode(versions)
+        self._connections: dict[str, _Connection] = {}
+        self._by_socket: dict[zmq.Socket[bytes], _Connection] = {}
+        self._unsent: dict[int, _Connection] = {}  # by id: connections with something that may leave
+
+    def open(self, channel: RemoteChannel, address: str) -> None:
+        """Announce a channel to the process at this address."""
+        connection = self._connections.get(address)
+        if connection is None:
+            connection = self._connections[address] = _Connection(self._dial(address))
+            self._by_socket[connection.socket] = connection
+            connection.announcements.append(Frame(FrameKind.HELLO, 0, self._hello))
+        connection.channels[channel.number] = channel
+        connection.announcements.append(Frame(FrameKind.OPEN, channel.number, channel.open_payload))
+        channel.connection = connection
+        self._unsent[id(connection)] = connection
+
+    def queue(self, channel: RemoteChannel, frame: Frame) -> None:
+        """A task has handed over a frame."""
+        channel.queue.append(frame)
+        if channel.balance.available and not channel.ready:
+            self._make_ready(channel)
+
+    def receive(self, socket: zmq.Socket[bytes]) -> None:
+        """Take the credits that wait on one of the dialled sockets.
+
+        Raises:
+            ProtocolError: the peer sent something else.
+        """
+        connection = self._by_socket[socket]
+        for data in _messages(socket):
+            for frame in decode_frames(data):
+                if frame.kind == FrameKind.CREDIT:
+                    self._granted(connection, frame)
+                elif frame.kind == FrameKind.HELLO:
+                    self._refused(connection, bytes(frame.payload).decode("utf-8", "replace"))
+
+    def flush(self) -> None:
+        """Send everything that may leave."""
+        while self._unsent:
+            _, connection = self._unsent.popitem()
+            while connection.announcements or connection.ready:
+                connection.socket.send(_next_message(connection))
+
+    def close(self) -> None:
+        """Close every connection; frames that have not left are dropped."""
+        for connection in self._connections.values():
+            connection.socket.close()
+
+    def _granted(self, connection: _Connection, frame: Frame) -> None:
+        channel = connection.channels.get(frame.channel)
+        if channel is None:
+            raise ProtocolError("A peer granted credit to a channel that does not exist.")
+        channel.balance.granted(frame.records)
+        if channel.queue and not channel.ready:
+            self._make_ready(channel)
+
+    def _refused(self, connection: _Connection, sentence: str) -> None:
+        for channel in connection.channels.values():
+            channel.on_lost(sentence)
+
+    def _make_ready(self, channel: RemoteChannel) -> None:
+        channel.ready = True
+        connection = channel.connection
+        assert isinstance(connection, _Connection)
+        connection.ready.append(channel)
+        self._unsent[id(connection)] = connection
+
+
+def _messages(socket: zmq.Socket[bytes]) -> Iterator[bytes]:
+    while True:
+        try:
+            yield socket.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return
+
+
+def _next_message(connection: _Connection) -> bytes:
+    frames: list[Frame] = []
+    size = 0
+    while connection.announcements and len(frames) < FRAMES_PER_MESSAGE_MAX:
+        frames.append(connection.announcements.popleft())
+    ready = connection.ready
+    while ready and size < MESSAGE_TARGET_BYTES and len(frames) < FRAMES_PER_MESSAGE_MAX:
+        channel = ready.popleft()
+        queue, balance = channel.queue, channel.balance
+        kind, number, payload, _, records, layout, codec, raw_size = queue.popleft()
+        frames.append(Frame(kind, number, payload, len(queue), records, layout, codec, raw_size))
+        size += len(payload)
+        balance.spend()
+        channel.permits.give()
+        if queue and balance.available:
+            ready.append(channel)
+        else:
+            channel.ready = False
+    return encode_frames(frames)

@@ -1,0 +1,178 @@
+"""The data plane of a slot worker: one endpoint, one thread, all channels (design D2, D3).
+
+The thread owns the sockets and the credit books; tasks reach it only through an ``Outbox`` and their own
+mailboxes. High-water marks are off: credits bound what is in flight.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import msgspec
+import zmq
+
+from zmflow.errors import ProtocolError
+from zmflow.protocol.frames import (
+    FRAME_SIZE_MAX_BYTES,
+    FRAMES_PER_MESSAGE_MAX,
+    HEADER_SIZE_BYTES,
+    MESSAGE_TARGET_BYTES,
+    Frame,
+)
+from zmflow.protocol.messages import ChannelTarget, DataEndpoint
+from zmflow.protocol.versions import local_versions
+from zmflow.runtime.channels import InputChannel, Permits, RemoteChannel
+from zmflow.runtime.frame_receiver import ChannelAddress, FrameReceiver
+from zmflow.runtime.frame_sender import FrameSender
+from zmflow.runtime.outbox import Outbox
+from zmflow.runtime.security import CurveKeys, secure_client, secure_server
+from zmflow.telemetry.logs import get_logger
+
+__all__ = ["DataPlane"]
+
+MESSAGE_SIZE_MAX_BYTES = (
+    FRAME_SIZE_MAX_BYTES + MESSAGE_TARGET_BYTES + HEADER_SIZE_BYTES * FRAMES_PER_MESSAGE_MAX
+)
+"""A message that has nearly its target size may still take the largest frame. ZeroMQ drops the connection
+of a peer that announces more, before it allocates anything."""
+
+
+class DataPlane:
+    """The endpoint of this worker and the thread behind it.
+
+    Args:
+        context: the process's ZeroMQ context.
+        ipc: endpoint for peers on this host.
+        bind_host, advertised_host: where tcp listens, and what others dial.
+        host_id: equal on two workers exactly when they share ipc.
+        keys: CURVE keys, or None on loopback.
+        exclusive, floating: credits per channel and per gate.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        *,
+        ipc: str,
+        bind_host: str,
+        advertised_host: str,
+        host_id: str,
+        keys: CurveKeys | None,
+        exclusive: int,
+        floating: int,
+    ) -> None:
+        self._context = context
+        self._keys = keys
+        self._log = get_logger()
+        self._outbox: Outbox[Callable[[], None] | None] = Outbox()
+        self._router = self._socket(zmq.ROUTER)
+        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._router.setsockopt(zmq.MAXMSGSIZE, MESSAGE_SIZE_MAX_BYTES)
+        secure_server(self._router, keys)
+        self._router.bind(ipc)
+        port = self._router.bind_to_random_port(f"tcp://{bind_host}")
+        self.endpoint = DataEndpoint(host_id, ipc, f"tcp://{advertised_host}:{port}")
+        versions = local_versions()
+        self._poller = zmq.Poller()
+        self._sender = FrameSender(self._dial, versions)
+        self._receiver = FrameReceiver(self._router, versions, exclusive, floating)
+        self._channels_made = 0
+        self._thread = threading.Thread(target=self._run, name="zmflow-network", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and close the sockets; frames that have not left are dropped."""
+        self._outbox.post(None)
+        self._thread.join()
+        self._outbox.close()
+
+    # -- called by other threads -------------------------------------------------------------------
+
+    def add_gate(self, attempt_id: str, gate: int, channels: Sequence[InputChannel]) -> None:
+        """Receive for the channels of an input gate."""
+        self._outbox.post(lambda: self._receiver.add_gate((attempt_id, gate), channels))
+
+    def drop_gate(self, attempt_id: str, gate: int) -> None:
+        """The task has ended: forget its gate."""
+        self._outbox.post(lambda: self._receiver.drop_gate((attempt_id, gate)))
+
+    def connect(
+        self, target: ChannelTarget, *, permits: int, compression: str, on_lost: Callable[[str], None]
+    ) -> RemoteChannel:
+        """The sending end of a channel to a task in another process.
+
+        ``compression`` is auto, lz4 or none; auto compresses unless both ends are on one host.
+        """
+        same_host = target.endpoint.host_id == self.endpoint.host_id
+        self._channels_made += 1
+        address = ChannelAddress(target.attempt_id, target.gate_index, target.channel_index)
+        channel = RemoteChannel(
+            number=self._channels_made,
+            network=self,
+            compress=compression == "lz4" or (compression == "auto" and not same_host),
+            permits=Permits(permits),
+            open_payload=msgspec.msgpack.encode(address),
+            on_lost=on_lost,
+        )
+        endpoint = target.endpoint.ipc if same_host else target.endpoint.tcp
+        self._outbox.post(lambda: self._sender.open(channel, endpoint))
+        return channel
+
+    def transmit(self, channel: RemoteChannel, frame: Frame) -> None:
+        """Queue a frame; called with a permit held."""
+        self._outbox.post(lambda: self._sender.queue(channel, frame))
+
+    def consumed(self, channel: InputChannel) -> None:
+        """A frame of this channel was processed."""
+        self._outbox.post(lambda: self._receiver.consumed(channel))
+
+    # -- the thread --------------------------------------------------------------------------------
+
+    def _socket(self, kind: int) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.RCVHWM, 0)
+        return socket
+
+    def _dial(self, address: str) -> zmq.Socket[bytes]:
+        socket = self._socket(zmq.DEALER)
+        secure_client(socket, self._keys)
+        socket.connect(address)
+        self._poller.register(socket, zmq.POLLIN)
+        return socket
+
+    def _run(self) -> None:
+        outbox, poller, router = self._outbox, self._poller, self._router
+        sender, receiver = self._sender, self._receiver
+        poller.register(router, zmq.POLLIN)
+        poller.register(outbox.wake_fd, zmq.POLLIN)
+        running = True
+        while running:
+            events = poller.poll(None if outbox.prepare_to_sleep() else 0)
+            outbox.awake(woken=any(socket == outbox.wake_fd for socket, _ in events))
+            for command in outbox.drain():
+                if command is None:
+                    running = False
+                    break
+                command()
+            for socket, _ in events:
+                if socket is router:
+                    for identity, error in receiver.receive():
+                        self._log.error("a data-plane peer was refused", peer=identity.hex(), why=str(error))
+                elif socket != outbox.wake_fd:
+                    self._receive_credits(socket)
+            receiver.flush()
+            sender.flush()
+        sender.close()
+        router.close()
+
+    def _receive_credits(self, socket: zmq.Socket[bytes]) -> None:
+        try:
+            self._sender.receive(socket)
+        except ProtocolError as error:
+            self._log.error("a data-plane peer sent no credits but", why=str(error))

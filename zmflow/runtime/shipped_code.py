@@ -1,0 +1,46 @@
+"""Code that came with a job: files to import, and the classes of modules that cannot be imported here.
+
+A worker serves one job and ends with it, so what is installed here is never removed.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from zmflow.errors import ProtocolError
+
+__all__ = ["install_classes", "install_files"]
+
+
+def install_files(files: Sequence[tuple[str, bytes]], directory: Path) -> None:
+    """Write the job's modules and archives into a directory and put them on the import path.
+
+    Raises:
+        ProtocolError: a name is not a plain file name.
+    """
+    if not files:
+        return
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    paths = [str(directory)]
+    for name, content in files:
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise ProtocolError("A job ships a file with a path for a name.", detail=repr(name))
+        path = directory / name
+        path.write_bytes(content)
+        if path.suffix in (".zip", ".whl", ".egg"):
+            paths.append(str(path))
+    sys.path[:0] = [path for path in paths if path not in sys.path]
+
+
+def install_classes(classes: Mapping[str, Mapping[str, type]]) -> None:
+    """Make classes findable under the module and name they have at the client."""
+    for module_name, members in classes.items():
+        module = sys.modules.get(module_name)
+        if module is None:
+            module = sys.modules[module_name] = types.ModuleType(module_name)
+        for name, member in members.items():
+            if not hasattr(module, name):
+                setattr(module, name, member)

@@ -1,0 +1,386 @@
+"""A task: one subtask of one vertex on a thread of its own.
+
+The thread owns the chain. It waits at two places only, its mailbox and a permit of an output channel, and
+cancellation breaks both. User code that never returns is not interrupted: the TaskManager kills the worker
+when the grace period is over.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from zmflow.api.functions import Function, RuntimeContext
+from zmflow.api.sources import EndOfInput, SourceReader
+from zmflow.config import BUFFER_TIMEOUT, SEGMENT_SIZE, Settings
+from zmflow.execution.batches import Rows
+from zmflow.execution.chain import Chain
+from zmflow.execution.input import InputState
+from zmflow.execution.output import ResultWriter, writer_for
+from zmflow.execution.slicing import SliceSize
+from zmflow.graph.job_graph import ChainSpec
+from zmflow.graph.partitioners import CustomPartitioner, HashPartitioner, RebalancePartitioner
+from zmflow.protocol.frames import Frame, FrameKind
+from zmflow.protocol.messages import TaskCounters, TaskDeployment, TaskFailure, TaskState
+from zmflow.runtime.channels import END, InputChannel, LocalChannel, Mailbox, RemoteChannel, TaskCanceledError
+from zmflow.runtime.shipped_code import install_classes
+from zmflow.runtime.source_coordinator import ADD_SPLITS, decode_event
+from zmflow.runtime.task_failure import describe_failure
+from zmflow.telemetry.logs import get_logger, task_context
+
+__all__ = ["Task", "TaskEnvironment"]
+
+Channel = LocalChannel | RemoteChannel
+
+_CANCEL = object()
+
+
+class TaskEnvironment(Protocol):
+    """What the worker offers a task."""
+
+    host: str
+
+    def report(self, task: Task, state: TaskState, failure: TaskFailure | None) -> None:
+        """The task has a new state."""
+        ...
+
+    def request_split(self, task: Task) -> None:
+        """Ask the source's enumerator for a split."""
+        ...
+
+    def start_enumerator(self, task: Task) -> Callable[[], None]:
+        """Start the enumerator of the source; returns what stops it."""
+        ...
+
+    def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
+        """Send rows to the client; blocks while it is slow."""
+        ...
+
+
+class _Output:
+    """A result partition: the writer, its channels, and when it must be flushed next."""
+
+    __slots__ = ("channels", "due", "timeout_s", "writer")
+
+    def __init__(self, writer: ResultWriter, channels: list[Channel], timeout_ms: int) -> None:
+        self.writer = writer
+        self.channels = channels
+        self.timeout_s = timeout_ms / 1000
+        self.due = float("inf") if timeout_ms < 0 else 0.0
+
+
+class Task:
+    """One execution attempt.
+
+    Args:
+        deployment: what to run, from the JobManager.
+        settings: the TaskManager's settings under the job's.
+        environment: the worker.
+        channels: for each result partition its channels, in consumer order.
+    """
+
+    def __init__(self, deployment: TaskDeployment, settings: Settings, environment: TaskEnvironment) -> None:
+        self.deployment = deployment
+        self.mailbox: Mailbox = SimpleQueue()
+        self.gates = [
+            [
+                InputChannel(gate, index, self.mailbox, (deployment.attempt_id, gate))
+                for index in range(channels)
+            ]
+            for gate, channels in enumerate(deployment.gate_channels)
+        ]
+        self.canceled = False
+        self._settings = settings
+        self._environment = environment
+        self._partitions: list[list[Channel]] = []
+        self._outputs: list[_Output] = []
+        self._input = InputState(deployment.gate_channels)
+        self._chain: Chain | None = None
+        self._functions: list[Function] = []  # key selectors and partitioners of the outputs
+        self._slices = SliceSize(0)
+        self._records_in = 0
+        self._bytes_in = 0
+        self._busy_s = 0.0
+        self._log = get_logger()
+        self._thread = threading.Thread(
+            target=self._run, name=f"task-{deployment.vertex_id}-{deployment.subtask_index}", daemon=True
+        )
+
+    def connect(self, partitions: list[list[Channel]]) -> None:
+        """The output channels, made by the worker when all tasks of the slot exist."""
+        self._partitions = partitions
+
+    def start(self) -> None:
+        """Begin to run."""
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Ask the task to end; it does at the next batch or wait."""
+        self.canceled = True
+        self.mailbox.put((None, _CANCEL))
+        for channels in self._partitions:
+            for channel in channels:
+                channel.permits.cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """Let the task fail with an error from another thread."""
+        self.mailbox.put((None, error))
+
+    def operator_event(self, payload: bytes) -> None:
+        """An event from the source's enumerator."""
+        self.mailbox.put((None, payload))
+
+    def counters(self) -> TaskCounters:
+        """Counters since the start; may be read from any thread."""
+        writers = [output.writer for output in self._outputs]
+        blocked_s = sum(c.permits.blocked_s for channels in self._partitions for c in channels)
+        return TaskCounters(
+            attempt_id=self.deployment.attempt_id,
+            records_in=self._records_in,
+            records_out=sum(writer.records_out for writer in writers),
+            bytes_in=self._bytes_in,
+            bytes_out=sum(writer.bytes_out for writer in writers),
+            busy_ms=int(max(0.0, self._busy_s - blocked_s) * 1000),
+            backpressured_ms=int(blocked_s * 1000),
+        )
+
+    # -- life --------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        deployment = self.deployment
+        with task_context(
+            job_id=deployment.job_id,
+            vertex=deployment.vertex_name,
+            subtask=deployment.subtask_index,
+            attempt=deployment.attempt_number,
+        ):
+            failure: TaskFailure | None = None
+            try:
+                self._live()
+                state: TaskState = "FINISHED"
+            except TaskCanceledError:
+                state = "CANCELED"
+            except BaseException as error:  # noqa: BLE001 - user code may raise anything, SystemExit too
+                if self.canceled:
+                    state = "CANCELED"
+                else:
+                    state, failure = "FAILED", self._describe(error)
+                    self._log.error(failure.summary, traceback=failure.traceback)
+            self._environment.report(self, state, failure)
+
+    def _live(self) -> None:
+        completed = False
+        try:
+            self._environment.report(self, "INITIALIZING", None)
+            spec: ChainSpec = pickle.loads(self.deployment.operators)
+            install_classes(spec.classes)
+            self._build(spec)
+            chain = self._chain
+            assert chain is not None
+            self._environment.report(self, "RUNNING", None)
+            if chain.source is not None:
+                self._run_source(chain)
+            else:
+                self._run_input()
+            chain.finish()
+            self._finish_outputs()
+            completed = True
+        finally:
+            self._close(completed)
+
+    def _build(self, spec: ChainSpec) -> None:
+        deployment = self.deployment
+        context = RuntimeContext(
+            job_id=deployment.job_id,
+            job_name=deployment.job_name,
+            task_name=deployment.vertex_name,
+            operator_name="",
+            subtask_index=deployment.subtask_index,
+            parallelism=deployment.parallelism,
+            max_parallelism=deployment.max_parallelism,
+            attempt_number=deployment.attempt_number,
+            host=self._environment.host,
+        )
+        frame_size_bytes = self._settings[SEGMENT_SIZE]
+        chance = random.Random()  # noqa: S311 - spreads records, guards nothing
+        channels_of = {
+            partition.edge_id: channels
+            for partition, channels in zip(deployment.partitions, self._partitions, strict=True)
+        }
+        timeouts: list[int] = []
+        for output in spec.outputs:
+            partitioner, channels = output.partitioner, channels_of[output.edge_id]
+            if isinstance(partitioner, (HashPartitioner, CustomPartitioner)):
+                self._open(partitioner.key_selector, context)
+            if isinstance(partitioner, CustomPartitioner):
+                self._open(partitioner.partitioner, context)
+            writer = writer_for(
+                partitioner,
+                channels,
+                frame_size_bytes=frame_size_bytes,
+                max_parallelism=self._consumer_max_parallelism(output.edge_id),
+                choose=lambda items, count: chance.choices(items, k=count),
+                first=chance.randrange(len(channels)) if isinstance(partitioner, RebalancePartitioner) else 0,
+            )
+            self._outputs.append(_Output(writer, channels, output.buffer_timeout_ms))
+            timeouts.append(output.buffer_timeout_ms)
+        limited = [timeout for timeout in timeouts if timeout >= 0]
+        self._slices = SliceSize(min(limited) / 2 if limited else self._settings[BUFFER_TIMEOUT] / 2)
+        self._chain = Chain(
+            spec,
+            context,
+            [output.writer.emit for output in self._outputs],
+            lambda collect_id, rows, finished: self._environment.emit_to_client(
+                self, collect_id, rows, finished
+            ),
+        )
+        self._chain.open()
+
+    def _consumer_max_parallelism(self, edge_id: str) -> int:
+        for partition in self.deployment.partitions:
+            if partition.edge_id == edge_id:
+                return partition.max_parallelism
+        return self.deployment.max_parallelism
+
+    def _open(self, function: object, context: RuntimeContext) -> None:
+        if isinstance(function, Function):
+            self._functions.append(function)
+            function.open(context)
+
+    def _finish_outputs(self) -> None:
+        for output in self._outputs:
+            output.writer.flush()
+        for output in self._outputs:
+            for channel in output.channels:
+                channel.end()
+
+    def _close(self, completed: bool) -> None:
+        try:
+            for function in self._functions:
+                function.close()
+        finally:
+            if self._chain is not None:
+                self._chain.close(completed)
+
+    def _describe(self, error: BaseException) -> TaskFailure:
+        operator = self._chain.operator_of(error.__traceback__) if self._chain is not None else ""
+        return describe_failure(
+            error,
+            host=self._environment.host,
+            vertex_name=self.deployment.vertex_name,
+            operator_name=operator,
+            subtask_index=self.deployment.subtask_index,
+        )
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def _run_input(self) -> None:
+        while not self._input.finished:
+            channel, item = self._next_item()
+            if channel is None:
+                self._control(item)
+            elif item is END or (item.__class__ is Frame and item.kind == FrameKind.END_OF_DATA):
+                channel.release()
+                self._input.ended(channel.gate, channel.index)
+            else:
+                rows = channel.decode(item)
+                self._records_in += len(rows)
+                if item.__class__ is Frame:
+                    self._bytes_in += len(item.payload)
+                self._process(rows)
+                channel.release()
+
+    def _run_source(self, chain: Chain) -> None:
+        operator = chain.source
+        assert operator is not None
+        stop_enumerator: Callable[[], None] | None = None
+        context = chain.context_of(0)
+        reader: SourceReader[Any, Any] = operator.source.create_reader(context)
+        try:
+            with chain.running(0):
+                if self.deployment.subtask_index == 0:
+                    stop_enumerator = self._environment.start_enumerator(self)
+                reader.start()
+                self._environment.request_split(self)
+            while True:
+                while not self.mailbox.empty():
+                    self._source_control(self.mailbox.get()[1], reader)
+                with chain.running(0):
+                    rows = reader.poll_next()
+                if rows is EndOfInput.END:
+                    break
+                if rows is None:
+                    self._source_control(self._next_item()[1], reader)
+                else:
+                    self._records_in += len(rows)
+                    self._process(rows)
+        finally:
+            if stop_enumerator is not None:
+                stop_enumerator()
+            with chain.running(0):
+                reader.close()
+
+    def _source_control(self, item: Any, reader: SourceReader[Any, Any]) -> None:
+        if not isinstance(item, bytes):
+            self._control(item)
+            return
+        verb, argument = decode_event(item)
+        if verb == ADD_SPLITS:
+            reader.add_splits(argument)
+            # Ask for the next split while this one is read, so that the round trip costs nothing.
+            self._environment.request_split(self)
+        else:
+            reader.notify_no_more_splits()
+
+    def _control(self, item: Any) -> None:
+        if isinstance(item, BaseException):
+            raise item
+        if item is _CANCEL:
+            raise TaskCanceledError
+
+    def _next_item(self) -> tuple[Any, Any]:
+        """The next item of the mailbox; flushes outputs that are due while it waits."""
+        mailbox = self.mailbox
+        while mailbox.empty():
+            due = min((output.due for output in self._outputs if output.writer.pending), default=None)
+            if due is None or due == float("inf"):
+                break
+            try:
+                return mailbox.get(timeout=max(0.0, due - time.perf_counter()))
+            except Empty:
+                self._flush_due(time.perf_counter())
+        return mailbox.get()
+
+    def _process(self, rows: Rows) -> None:
+        """Run a batch through the chain, in slices that leave time for flushing and cancelling."""
+        count = len(rows)
+        begin = 0
+        while begin < count:
+            size = self._slices.rows
+            if size >= count:
+                self._process_slice(rows)
+                return
+            self._process_slice(rows[begin : begin + size])
+            begin += size
+
+    def _process_slice(self, rows: Rows) -> None:
+        if self.canceled:
+            raise TaskCanceledError
+        assert self._chain is not None
+        begin = time.perf_counter()
+        self._chain.process(rows)
+        now = time.perf_counter()
+        self._busy_s += now - begin
+        self._slices.took(len(rows), (now - begin) * 1000)
+        self._flush_due(now)
+
+    def _flush_due(self, now: float) -> None:
+        for output in self._outputs:
+            if output.due <= now:
+                output.writer.flush()
+                output.due = now + output.timeout_s

@@ -1,0 +1,73 @@
+"""Why a task failed, for a person: the user's own frames first, ours after."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import zmflow
+from zmflow.errors import ProtocolError, ZmflowError
+from zmflow.protocol.messages import TaskFailure
+
+__all__ = ["describe_failure"]
+
+TRACEBACK_SIZE_MAX = 32_768
+"""Characters of a traceback that travel: a thousand frames are a recursion, whose two ends say it all."""
+
+_PACKAGE = str(Path(zmflow.__file__).parent)
+
+
+def describe_failure(
+    error: BaseException, *, host: str, vertex_name: str, operator_name: str, subtask_index: int
+) -> TaskFailure:
+    """The failure of a task.
+
+    A ``ZmflowError`` speaks for itself; any other exception is the user's when it passed through code
+    that is not ours, and then ``user_traceback`` shows that code only.
+    """
+    where = f"operator '{operator_name}'" if operator_name else f"task '{vertex_name}'"
+    user = _user_traceback(error)
+    if isinstance(error, ZmflowError):
+        summary = f"{where} failed: {error.message}" + (f"\n{error.detail}" if error.detail else "")
+    else:
+        summary = f"{where} failed: {_last_line(error)}"
+    return TaskFailure(
+        kind="engine" if isinstance(error, ProtocolError) or not (user or operator_name) else "user",
+        summary=_clip(summary),
+        host=host,
+        vertex_name=vertex_name,
+        operator_name=operator_name,
+        subtask_index=subtask_index,
+        user_traceback="" if isinstance(error, ZmflowError) else _clip(user),
+        traceback=_clip("".join(traceback.format_exception(error))),
+        hint=(error.hint or "") if isinstance(error, ZmflowError) else "",
+    )
+
+
+def _last_line(error: BaseException) -> str:
+    return traceback.format_exception_only(error)[-1].strip()
+
+
+def _user_traceback(error: BaseException) -> str:
+    """The traceback without our frames; "" when only ours remain."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not (frame.filename.startswith((_PACKAGE, "<zmflow")))
+    ]
+    if not frames:
+        return ""
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
+    lines += traceback.format_exception_only(error)
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None and (inner := _user_traceback(cause)):
+        link = "the direct cause of" if error.__cause__ else "handled when this happened, before"
+        lines = [inner, f"\nThe above exception was {link} the following one:\n\n", *lines]
+    return "".join(lines)
+
+
+def _clip(text: str) -> str:
+    if len(text) <= TRACEBACK_SIZE_MAX:
+        return text
+    half = TRACEBACK_SIZE_MAX // 2
+    return f"{text[:half]}\n  ... {len(text) - 2 * half} characters ...\n{text[-half:]}"
