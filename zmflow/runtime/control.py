@@ -237,7 +237,9 @@ class ControlServer:
         return bool(self._unreachable)
 
     def close(self) -> None:
-        """Close; last messages have ``LINGER_MS`` to leave."""
+        """Close; last messages have ``LINGER_MS`` to leave. Closing twice does nothing."""
+        if self.socket.closed:
+            return
         self.socket.disable_monitor()
         self.monitor.close(0)
         self.socket.close()
@@ -317,7 +319,9 @@ class ControlClient:
         return not self.disconnected
 
     def close(self, linger_ms: int = LINGER_MS) -> None:
-        """Close; last messages have this long to leave."""
+        """Close; last messages have this long to leave. Closing twice does nothing."""
+        if self.socket.closed:
+            return
         self.socket.disable_monitor()
         self.monitor.close(0)
         self.socket.close(linger_ms)
