@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from zmflow.api.execution import Executor, JobClient, JobExecutionResult
 from zmflow.cli.output import print_json, print_lines
@@ -25,17 +25,22 @@ class ReportingExecutor:
     """Submits to the executor the settings name, and remembers the jobs for the report at the end.
 
     Args:
-        settings: those of the command line; they name the target.
+        settings: those of the command line; what the program itself sets wins over them.
         progress: told every status of every job; None for silence.
         detached: hand out clients that do not wait.
+
+    Raises:
+        ConfigurationError: detached, without a cluster that outlives this process.
     """
 
     def __init__(self, settings: Settings, progress: Progress | None, *, detached: bool) -> None:
-        self._target = target_of(settings)
         self._progress = progress
         self._detached = detached
         self._jobs: list[tuple[str, JobClient]] = []
-        if detached and self._target == "embedded":
+        self._refuse_detached_embedded(settings)
+
+    def _refuse_detached_embedded(self, settings: Settings) -> None:
+        if self._detached and target_of(settings) == "embedded":
             raise ConfigurationError(
                 "A job on an embedded cluster cannot be detached: the cluster ends with this process.",
                 hint="Start a cluster with 'zmflow cluster start', or name one with --jobmanager HOST:PORT.",
@@ -43,18 +48,23 @@ class ReportingExecutor:
 
     def submit(self, graph: JobGraph, settings: Settings, *, collect: bool) -> JobClient:
         """Submit, and return at once."""
+        self._refuse_detached_embedded(settings)
         if self._detached and collect:
             raise ConfigurationError(
                 "A detached job cannot send its rows back.",
                 detail=f"The job {graph.name!r} calls execute_and_collect().",
                 hint="Write to a sink, or run it without --detached.",
             )
-        make_executor = cast("type[Executor]", load_plugin("zmflow.executors", self._target))
+        make_executor = cast("type[Executor]", load_plugin("zmflow.executors", target_of(settings)))
         client = make_executor().submit(graph, settings, collect=collect)
         self._jobs.append((graph.name, client))
         if self._detached:
             return DetachedClient(client)
-        return client
+        if self._progress is None:
+            return client
+        from zmflow.cli.watched_job import JobWatcher, WatchedClient
+
+        return WatchedClient(client, client, self._progress) if isinstance(client, JobWatcher) else client
 
     def report(self, *, as_json: bool) -> None:
         """Say at the end what was submitted: always as JSON, as text only when detached."""
@@ -63,6 +73,14 @@ class ReportingExecutor:
             print_json([{"job_id": client.get_job_id(), "name": name} for name, client in self._jobs])
         elif self._detached:
             print_lines(f"Submitted job {name} ({client.get_job_id()})." for name, client in self._jobs)
+
+    def report_interrupted(self, settings: Settings) -> None:
+        """Say which jobs go on although nobody waits for them any more."""
+        if target_of(settings) == "embedded":
+            return
+        for name, client in self._jobs:
+            job_id = client.get_job_id()
+            sys.stderr.write(f"Job {name} may still run; 'zmflow cancel {job_id}' ends it.\n")
 
 
 class DetachedClient:
@@ -88,11 +106,8 @@ class DetachedClient:
         return JobExecutionResult(self._client.get_job_id(), 0)
 
     def collected(self) -> Iterator[Any]:
-        """Not for detached jobs; ``submit`` refuses them before this could be called."""
-        return self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise ConfigurationError("A detached job cannot send its rows back.")
+        """No rows: ``submit`` has refused detached jobs that send any."""
+        return iter(())
 
     def close(self) -> None:
         """Let go of the connection; the job goes on."""

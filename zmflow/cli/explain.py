@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from zmflow.cli.options import Definitions, Json, resolve_settings
-from zmflow.cli.output import print_json, print_lines
+from zmflow.cli.output import json_text, print_lines
 from zmflow.errors import ConfigurationError, JobGraphError
 
 if TYPE_CHECKING:
@@ -72,20 +72,15 @@ def explain(
 
     options = {} if parallelism is None else {"parallelism.default": str(parallelism)}
     graph = capture_graph(script, arguments or [], resolve_settings(definitions, None, options))
-    if as_json and output is None:
-        print_json(plans.describe(graph))
-        return
+    plan = plans.describe(graph)
     if as_json:
-        import json
-
-        text = json.dumps(plans.describe(graph), indent=2) + "\n"
+        text = json_text(plan)
+    elif plan_format is PlanFormat.MERMAID:
+        text = plans.render_mermaid(plan)
+    elif plan_format is PlanFormat.SVG:
+        text = plans.render_svg(plan)
     else:
-        render = {
-            PlanFormat.TEXT: plans.render_text,
-            PlanFormat.MERMAID: plans.render_mermaid,
-            PlanFormat.SVG: plans.render_svg,
-        }[plan_format]
-        text = render(graph)
+        text = plans.render_text(plan)
     if output is None:
         print_lines([text.rstrip("\n")])
         return

@@ -15,7 +15,7 @@ import msgspec
 
 from zmflow.errors import ZmflowError
 
-__all__ = ["plain", "print_error", "print_json", "print_lines", "print_table"]
+__all__ = ["json_text", "plain", "print_error", "print_json", "print_lines", "print_table"]
 
 
 def plain(value: object) -> object:
@@ -36,9 +36,14 @@ def plain(value: object) -> object:
     return value
 
 
+def json_text(value: object) -> str:
+    """One JSON document, readable, with field names instead of the arrays of the wire."""
+    return json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n"
+
+
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(value))
     sys.stdout.flush()
 
 

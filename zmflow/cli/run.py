@@ -65,6 +65,9 @@ def run(
         try:
             with environment_context(settings, executor):
                 run_script(script, arguments or [])
+        except KeyboardInterrupt:
+            executor.report_interrupted(settings)
+            raise
         finally:
             executor.report(as_json=as_json)
 
