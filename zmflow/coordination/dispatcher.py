@@ -187,7 +187,7 @@ class Dispatcher:
         elif type(message) in self._of_client:
             error = ClusterError(
                 "The JobManager has started anew since this client connected.",
-                detail=f"The client knows epoch {message.epoch}, the JobManager {self._name} has {self._epoch}.",
+                detail=f"The client knows epoch {message.epoch}; {self._name} has epoch {self._epoch}.",
                 hint="Connect again; 'zmflow list' shows the jobs it knows.",
             )
             self._refuse(turn, peer, getattr(message, "request_id", 0), error)

@@ -292,6 +292,8 @@ class JobMaster:
             self._resources.release(turn, slot.grant.allocation_id)
         self._graph = _without_blobs(self._graph)
         self._advance(turn, event)
+        if self.state != "FINISHED":
+            self._watchers.drop_rows()
         turn.log("info", f"Job {self._graph.name!r} is {self.state}.", job=self.job_id)
 
     def _advance(self, turn: Turn, event: JobEvent) -> bool:

@@ -20,7 +20,15 @@ def runs_on(_start: StartWorker) -> Behaviour:
 def vertex(name: str, parallelism: int = 1, group: str = "default") -> JobVertex:
     """A vertex with one operator."""
     operator = JobOperator(f"op-{name}", "", name, "operator")
-    return JobVertex(name, f"vertex {name}", parallelism, 128, group, [operator], b"code of " + name.encode())
+    return JobVertex(
+        name,
+        f"vertex {name}",
+        parallelism,
+        max(128, parallelism),
+        group,
+        [operator],
+        b"code of " + name.encode(),
+    )
 
 
 def edge(source: str, target: str, *, index: int = 0, pointwise: bool = False) -> JobEdge:
