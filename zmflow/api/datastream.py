@@ -15,7 +15,6 @@ from zmflow.api.functions import (
     MapFunction,
     Partitioner,
     SinkFunction,
-    plain_callable,
 )
 from zmflow.api.operator_properties import OperatorProperties
 from zmflow.api.operators import (
@@ -162,9 +161,7 @@ class DataStream(OperatorProperties, Generic[T]):
         """Send each record to the subtask that ``partitioner(key, number of subtasks)`` returns."""
         choose = checked_function(partitioner, Partitioner, "partition_custom()")
         selector = checked_function(key_selector, KeySelector, "partition_custom()")
-        return self._partitioned(
-            partitioners.CustomPartitioner(plain_callable(choose), plain_callable(selector))
-        )
+        return self._partitioned(partitioners.CustomPartitioner(choose, selector))
 
     # -- sinks ----------------------------------------------------------------------------------
 

@@ -301,8 +301,11 @@ class StreamExecutionEnvironment:
             py_files=read_py_files(py_files),
             runtime_mode=cast('Literal["STREAMING", "BATCH"]', self._settings[RUNTIME_MODE]),
         )
-        with chain_serializer(py_files) as serialize:
-            return generate_job_graph(graph, properties, serialize)
+        with chain_serializer(py_files) as serializer:
+            job_graph = generate_job_graph(graph, properties, serializer.serialize)
+            if serializer.classes:
+                job_graph = generate_job_graph(graph, properties, serializer.serialize)
+            return job_graph
 
 
 def _validate(graph: StreamGraph) -> None:

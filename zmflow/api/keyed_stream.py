@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, Literal, NoReturn, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
 
 from zmflow.api.datastream import DataStream
-from zmflow.api.functions import KeySelector, ReduceFunction, plain_callable
+from zmflow.api.functions import KeySelector, ReduceFunction
 from zmflow.api.operators import KeyedAggregateOperator, KeyedReduceOperator, UserFunction
 from zmflow.api.types import TypeInformation
 from zmflow.api.user_functions import checked_function
@@ -32,7 +32,8 @@ class KeyedStream(DataStream[T], Generic[T, K]):
     def __init__(
         self, origin: DataStream[T], key_selector: UserFunction, key_type: TypeInformation | None = None
     ) -> None:
-        partitioner = HashPartitioner(plain_callable(key_selector))
+        # A KeySelector goes as it is: the worker opens it before it calls it.
+        partitioner = HashPartitioner(cast("Callable[[Any], object]", key_selector))
         super().__init__(origin._environment, Partitioned(origin._node, partitioner), origin._type)
         self._origin = origin
         self._key_selector = key_selector

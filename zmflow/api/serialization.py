@@ -9,50 +9,70 @@ from __future__ import annotations
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from zmflow.errors import SerializationError
 from zmflow.graph.job_graph import ChainSpec
 
-__all__ = ["chain_serializer", "modules_to_ship", "unpicklable_path"]
+__all__ = ["ChainSerializer", "chain_serializer", "modules_to_ship", "unpicklable_path"]
 
 CAPTURE_DEPTH_MAX = 12
 """How deep into closures, attributes and containers the culprit is looked for; user objects that
 nest deeper are named by the part reached."""
 
 
+class ChainSerializer:
+    """Makes chains bytes, and remembers the user's classes in them.
+
+    Records of a class travel between workers pickled by reference, so a worker needs the classes of every
+    chain of the job, not only of its own: serialize all chains, and once more with ``classes`` when
+    there are any.
+    """
+
+    def __init__(self, modules: Sequence[types.ModuleType]) -> None:
+        self._modules = {"__main__", *(module.__name__ for module in modules)}
+        self.classes: dict[str, dict[str, type]] = {}
+
+    def serialize(self, chain: ChainSpec, vertex_name: str) -> bytes:
+        """The bytes of a chain.
+
+        Raises:
+            SerializationError: names the operator and the variable.
+        """
+        from zmflow.api.chain_pickler import pickled_with_classes
+
+        try:
+            data, found = pickled_with_classes(replace(chain, classes=self.classes), self._modules)
+        except Exception as error:
+            raise _located(chain, vertex_name, error) from error
+        for module, classes in found.items():
+            self.classes = {**self.classes, module: {**self.classes.get(module, {}), **classes}}
+        return data
+
+
 @contextmanager
-def chain_serializer(py_files: Sequence[Path] = ()) -> Iterator[Callable[[ChainSpec, str], bytes]]:
-    """A function from a chain and its vertex's name to bytes.
+def chain_serializer(py_files: Sequence[Path] = ()) -> Iterator[ChainSerializer]:
+    """A serializer; while it is in use, the modules beside the user's script are pickled by value.
 
     Args:
         py_files: files and directories that travel with the job; modules from there go by reference.
-
-    Raises:
-        SerializationError: (from the function) names the operator and the variable.
     """
     import cloudpickle
 
-    registered = []
-    for module in modules_to_ship(py_files):
-        if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
-            cloudpickle.register_pickle_by_value(module)
-            registered.append(module)
+    modules = modules_to_ship(py_files)
+    known = cloudpickle.list_registry_pickle_by_value()
+    registered = [module for module in modules if module.__name__ not in known]
+    for module in registered:
+        cloudpickle.register_pickle_by_value(module)
     try:
-        yield _serialize
+        yield ChainSerializer(modules)
     finally:
         for module in registered:
             cloudpickle.unregister_pickle_by_value(module)
-
-
-def _serialize(chain: ChainSpec, vertex_name: str) -> bytes:
-    try:
-        return _dumps(chain)
-    except Exception as error:
-        raise _located(chain, vertex_name, error) from error
 
 
 def _located(chain: ChainSpec, vertex_name: str, error: Exception) -> SerializationError:
