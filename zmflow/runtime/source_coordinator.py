@@ -16,6 +16,9 @@ REQUEST_SPLIT = "request"
 ADD_SPLITS = "add"
 NO_MORE_SPLITS = "no_more"
 
+STOP_TIMEOUT_S = 1.0
+"""The job is over: an enumerator that hangs in ``close`` must not keep the slot from the next one."""
+
 Event = tuple[str, Any]
 
 
@@ -74,8 +77,9 @@ class SourceCoordinator:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the request it is at."""
+        """Close the enumerator after the request it is at; waits STOP_TIMEOUT_S for that."""
         self._inbox.put(None)
+        self._thread.join(STOP_TIMEOUT_S)
 
     def _run(self) -> None:
         enumerator: SplitEnumerator[Any] | None = None

@@ -11,7 +11,7 @@ import pickle
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
@@ -53,8 +53,8 @@ class TaskEnvironment(Protocol):
         """Ask the source's enumerator for a split."""
         ...
 
-    def start_enumerator(self, task: Task) -> Callable[[], None]:
-        """Start the enumerator of the source; returns what stops it."""
+    def start_enumerator(self, task: Task) -> None:
+        """Start the enumerator of the source; it lives as long as the worker, for the other readers."""
         ...
 
     def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
@@ -298,13 +298,12 @@ class Task:
     def _run_source(self, chain: Chain) -> None:
         operator = chain.source
         assert operator is not None
-        stop_enumerator: Callable[[], None] | None = None
         context = chain.context_of(0)
         reader: SourceReader[Any, Any] = operator.source.create_reader(context)
         try:
             with chain.running(0):
                 if self.deployment.subtask_index == 0:
-                    stop_enumerator = self._environment.start_enumerator(self)
+                    self._environment.start_enumerator(self)
                 reader.start()
                 self._environment.request_split(self)
             while True:
@@ -320,8 +319,6 @@ class Task:
                     self._records_in += len(rows)
                     self._process(rows)
         finally:
-            if stop_enumerator is not None:
-                stop_enumerator()
             with chain.running(0):
                 reader.close()
 

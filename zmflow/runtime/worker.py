@@ -12,7 +12,7 @@ import pickle
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -83,6 +83,7 @@ class SlotWorker:
         self._tasks: dict[str, Task] = {}
         self._by_subtask: dict[tuple[str, int], Task] = {}
         self._enumerator_inboxes: dict[str, SimpleQueue[int | None]] = defaultdict(SimpleQueue)
+        self._coordinators: list[SourceCoordinator] = []
         self._collects: dict[tuple[str, str, int], _Collect] = {}
         self._outbox: Outbox[Message] = Outbox()
         self._log = get_logger()
@@ -117,9 +118,9 @@ class SlotWorker:
         metrics_due = time.monotonic()
         serving = True
         while serving:
-            wait_ms: float | None = None
+            wait_ms: int | None = None
             if self._tasks:
-                wait_ms = max(0.0, (metrics_due - time.monotonic()) * 1000)
+                wait_ms = max(0, int((metrics_due - time.monotonic()) * 1000) + 1)
             if not self._outbox.prepare_to_sleep():
                 wait_ms = 0
             events = dict(poller.poll(wait_ms))
@@ -131,6 +132,8 @@ class SlotWorker:
             if self._tasks and time.monotonic() >= metrics_due:
                 metrics_due = time.monotonic() + METRICS_INTERVAL_MS / 1000
                 self._send_metrics()
+        for coordinator in self._coordinators:
+            coordinator.stop()
         self._control.close()
 
     # -- control -----------------------------------------------------------------------------------
@@ -260,8 +263,8 @@ class SlotWorker:
             return
         self._post_event(task, deployment.subtask_index, -1, encode_event(REQUEST_SPLIT))
 
-    def start_enumerator(self, task: Task) -> Callable[[], None]:
-        """Start the enumerator of the task's source; returns what stops it."""
+    def start_enumerator(self, task: Task) -> None:
+        """Start the enumerator of the task's source; it lives as long as this worker, for all readers."""
         deployment = task.deployment
 
         def send(subtask: int, payload: bytes) -> None:
@@ -281,7 +284,7 @@ class SlotWorker:
             task.fail,
         )
         coordinator.start()
-        return coordinator.stop
+        self._coordinators.append(coordinator)
 
     def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
         """Send rows of a collect sink to the client; blocks while it is slow."""
