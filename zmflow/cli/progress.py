@@ -88,7 +88,9 @@ class LineProgress:
     def update(self, status: JobStatus) -> None:
         """Print what changed since the last call."""
         summary = status.summary
-        reason = f": {status.reason}" if status.reason else ""
+        # While tasks run the reason counts them, and the lines of the vertices say that already.
+        told = status.reason and summary.state not in ("RUNNING", "FINISHED")
+        reason = f": {status.reason}" if told else ""
         self._say("job", f"Job {summary.name} ({summary.job_id}) is {summary.state}{reason}")
         for vertex in status.vertices:
             state = vertex_state(vertex)

@@ -21,7 +21,7 @@ __all__ = ["run", "watching"]
 def run(
     script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="The Python program.")],
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- ARGS]...", help="What the script finds in sys.argv.")
+        list[str] | None, typer.Argument(metavar="-- ARGS", help="What the script finds in sys.argv.")
     ] = None,
     parallelism: Annotated[
         int | None, typer.Option("-p", "--parallelism", min=1, help="Parallelism of operators that set none.")

@@ -1,0 +1,102 @@
+"""Documents that fail when they are wrong."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from zmflow.cli.main import EXIT_CODES
+from zmflow.cli.reference import cli_page, settings_page
+from zmflow.config import load_settings
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), ROOT / "examples/README.md"])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_reference_of_the_command_line_is_current() -> None:
+    """CLI.md is what ``make docs`` writes."""
+    assert (ROOT / "CLI.md").read_text(encoding="utf-8") == cli_page(), "run make docs"
+
+
+def test_the_reference_of_settings_is_current() -> None:
+    """SETTINGS.md is what ``make docs`` writes."""
+    assert (ROOT / "SETTINGS.md").read_text(encoding="utf-8") == settings_page(), "run make docs"
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_the_command() -> None:
+    """The README's table of exit codes equals the one in the code."""
+    assert [(str(code), meaning) for code, meaning in EXIT_CODES.items()] == re.findall(
+        r"^\| (\d+) \| (.+) \|$", README, flags=re.MULTILINE
+    )
+
+
+@pytest.mark.integration
+def test_the_readme_shows_what_its_job_prints(tmp_path: Path) -> None:
+    """The first program of the README runs and prints the block below it."""
+    script = tmp_path / "job.py"
+    script.write_text(blocks(README, "python")[0])
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == (blocks(README, "text")[0], 0), done.stderr
+
+
+def test_the_settings_file_of_the_readme_is_one(tmp_path: Path) -> None:
+    """Every TOML block of the README is accepted."""
+    file = tmp_path / "zmflow.toml"
+    for block in blocks(README, "toml"):
+        tomllib.loads(block)
+        file.write_text(block)
+        load_settings(environment={}, file=file)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_python_blocks_compile_and_links_lead_somewhere(document: Path) -> None:
+    """No block has a slip, no relative link is dead."""
+    text = document.read_text(encoding="utf-8")
+    for block in blocks(text, "python"):
+        ast.parse(block)
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*DOCUMENTS, ROOT / "constraints.txt", ROOT / "pyproject.toml", ROOT / "Makefile", ROOT / ".ci/run"],
+    ids=lambda path: path.name,
+)
+def test_nothing_names_one_machine_or_one_registry(path: Path) -> None:
+    """The project installs anywhere: no addresses of package indexes, no paths of somebody's home."""
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r"\S*(?:index-url|files\.pythonhosted|pypi\.org|/simple/)\S*", text) == []
+    assert re.findall(r"(?:/home/|/root/|/Users/)\S*", text) == []
+
+
+def test_every_version_is_pinned() -> None:
+    """Each line of the constraints is one exact version, and each dependency has one."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][A-Za-z0-9.]*", pin)] == []
+    pinned = {canonical(pin.partition("==")[0]) for pin in pins}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [
+        *project["build-system"]["requires"],
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["dev"],
+    ]
+    assert {canonical(re.split(r"[<>=~! \[]", name)[0]) for name in wanted} - pinned == set()
+
+
+def canonical(name: str) -> str:
+    """The name of a distribution as packaging compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,62 @@
+"""The public names of zmflow, as a list: a name that comes or goes is a decision, not an accident."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+import zmflow
+
+PUBLIC = [
+    "CloseableIterator",
+    "CollectionSource",
+    "Configuration",
+    "DataStream",
+    "DataStreamSink",
+    "EndOfInput",
+    "FilterFunction",
+    "FlatMapFunction",
+    "Function",
+    "JobClient",
+    "JobExecutionResult",
+    "KeySelector",
+    "KeyedStream",
+    "MapFunction",
+    "Partitioner",
+    "PrintSink",
+    "ReduceFunction",
+    "Row",
+    "RuntimeContext",
+    "RuntimeExecutionMode",
+    "SequenceSource",
+    "Sink",
+    "SinkContext",
+    "SinkFunction",
+    "SinkWriter",
+    "Source",
+    "SourceReader",
+    "SplitEnumerator",
+    "SplitEnumeratorContext",
+    "StreamExecutionEnvironment",
+    "TypeInformation",
+    "Types",
+    "WriterContext",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    """zmflow.api offers exactly this list, sorted as it is written there."""
+    assert sorted(PUBLIC) == sorted(importlib.import_module("zmflow.api").__all__)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_public_name_is_found_at_the_top(name: str) -> None:
+    """What zmflow.api offers, ``from zmflow import ...`` finds; both are one object."""
+    assert getattr(zmflow, name) is getattr(importlib.import_module("zmflow.api"), name)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_public_name_is_documented(name: str) -> None:
+    """A public class says what it is."""
+    assert getattr(zmflow, name).__doc__
