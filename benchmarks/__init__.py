@@ -1,0 +1,1 @@
+"""What zmflow is measured by: run with ``python -m benchmarks``."""
