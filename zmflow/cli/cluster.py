@@ -48,12 +48,27 @@ def start(
 
     options = {} if slots is None else {"taskmanager.numberOfTaskSlots": str(slots)}
     settings = resolve_settings(definitions, None, options)
-    print(local_cluster.start(settings, taskmanagers, directory))
+    started = local_cluster.start(settings, taskmanagers, directory)
+    if as_json:
+        print_json(started)
+        return
+    count = f"{taskmanagers} TaskManager{'s' if taskmanagers > 1 else ''}"
+    address = f"{started.host}:{started.port}"
+    lines = [
+        f"Started a JobManager at {address} and {count}.",
+        f"Logs are in {started.directory}/logs.",
+    ]
+    if directory is not None:
+        lines.append(f"Commands find it with --jobmanager {address}.")
+    print_lines(lines)
 
 
 @app.command("status")
 def status(
-    definitions: Definitions = None, jobmanager: JobManagerAddress = None, as_json: Json = False
+    directory: Directory = None,
+    definitions: Definitions = None,
+    jobmanager: JobManagerAddress = None,
+    as_json: Json = False,
 ) -> None:
     """Show a cluster: its TaskManagers, what each slot does, its jobs.
 
@@ -61,7 +76,7 @@ def status(
     """
     from zmflow.cli.jobs import cluster_client
 
-    with cluster_client(definitions, jobmanager) as client:
+    with cluster_client(definitions, jobmanager, directory) as client:
         found = client.cluster_status()
     if as_json:
         print_json(found)
@@ -115,4 +130,10 @@ def stop(directory: Directory = None, definitions: Definitions = None, as_json: 
     """
     from zmflow.runtime import local_cluster
 
-    print(local_cluster.stop(directory))
+    stopped = local_cluster.stop(directory, resolve_settings(definitions))
+    if as_json:
+        print_json(stopped)
+    elif stopped is None:
+        print_lines(["No cluster was started here."])
+    else:
+        print_lines([f"Stopped the JobManager at {stopped.host}:{stopped.port} and its TaskManagers."])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,8 +26,13 @@ Job = Annotated[
 
 
 @contextlib.contextmanager
-def cluster_client(definitions: list[str] | None, jobmanager: str | None) -> Iterator[ClusterClient]:
+def cluster_client(
+    definitions: list[str] | None, jobmanager: str | None, directory: Path | None = None
+) -> Iterator[ClusterClient]:
     """A connection to the cluster the options name, or to the one started on this machine.
+
+    Args:
+        directory: where that one was started; None for the user's own.
 
     Raises:
         ConfigurationError: neither is there.
@@ -35,7 +41,7 @@ def cluster_client(definitions: list[str] | None, jobmanager: str | None) -> Ite
     from zmflow.cli.targets import require_cluster, with_local_cluster
     from zmflow.runtime.client import ClusterClient
 
-    settings = require_cluster(with_local_cluster(resolve_settings(definitions, jobmanager)))
+    settings = require_cluster(with_local_cluster(resolve_settings(definitions, jobmanager), directory))
     with contextlib.closing(ClusterClient(settings)) as client:
         yield client
 

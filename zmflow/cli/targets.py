@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from zmflow.config import EXECUTION_TARGET, JOBMANAGER_ADDRESS, JOBMANAGER_PORT, Settings
 from zmflow.errors import ConfigurationError
 
 __all__ = ["require_cluster", "target_of", "with_local_cluster"]
 
 
-def with_local_cluster(settings: Settings) -> Settings:
+def with_local_cluster(settings: Settings, directory: Path | None = None) -> Settings:
     """These settings with the address of the cluster ``zmflow cluster start`` began on this machine.
 
     Unchanged where an address or the embedded target is set, and where no such cluster runs.
@@ -17,7 +19,7 @@ def with_local_cluster(settings: Settings) -> Settings:
         return settings
     from zmflow.runtime.local_cluster import running_address
 
-    address = running_address(settings)
+    address = running_address(settings, directory)
     if address is None:
         return settings
     host, port = address
