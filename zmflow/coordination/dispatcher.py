@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from zmflow.config import HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, Settings
+from zmflow.coordination.admission import admit
 from zmflow.coordination.effects import (
     DeadlinePassed,
     Effect,
@@ -24,12 +25,14 @@ from zmflow.coordination.log_requests import LogRequests
 from zmflow.coordination.resource_manager import RegisteredTaskManager, ResourceManager
 from zmflow.coordination.turn import Turn
 from zmflow.errors import ClusterError, IncompatiblePeerError, ZmflowError
-from zmflow.graph.job_graph import decode_job_graph
 from zmflow.ids import Epoch, JobId
 from zmflow.protocol import messages as m
 from zmflow.protocol.versions import Versions, check_compatible
 
 __all__ = ["Dispatcher"]
+
+SLOTS_MAX = 4096
+"""Slots of one TaskManager: the upper bound of taskmanager.numberOfTaskSlots."""
 
 
 @dataclass(slots=True)
@@ -222,6 +225,14 @@ class Dispatcher:
     # -- TaskManagers -----------------------------------------------------------------------------
 
     def _register(self, turn: Turn, peer: bytes, known: _Peer, message: m.RegisterTaskManager) -> None:
+        if not 1 <= message.slots <= SLOTS_MAX:
+            error = ClusterError(
+                f"TaskManager {message.taskmanager_id} offers {message.slots} slots.",
+                detail=f"Allowed: 1 to {SLOTS_MAX}.",
+                hint="Set taskmanager.numberOfTaskSlots.",
+            )
+            self._refuse(turn, peer, 0, error)
+            return
         tm = self._resources.get(message.taskmanager_id)
         here = self._resources.at_peer(peer)
         if tm is None or known.greeted or here is not tm:
@@ -294,7 +305,10 @@ class Dispatcher:
     def _slot_ready(self, turn: Turn, tm: RegisteredTaskManager, message: m.SlotReady) -> None:
         job = self._job_of(turn, tm, message.allocation_id, "SlotReady")
         held = self._resources.holder(message.allocation_id)
-        if job is not None and held is not None:
+        if held is None or held[0] is not tm:
+            # A worker nobody waits for: it must not sit in its slot for ever.
+            turn.send(tm.peer, m.FreeSlot(self._epoch, message.allocation_id, message.slot_index))
+        elif job is not None:
             held[1].worker_pid = message.pid
             job.slot_ready(turn, message)
 
@@ -350,7 +364,7 @@ class Dispatcher:
     def _submit(self, turn: Turn, peer: bytes, message: m.SubmitJob) -> None:
         if self._jobs.get(message.job_id) is None:
             try:
-                graph = decode_job_graph(message.job_graph)
+                graph = admit(message.job_id, message.job_graph)
                 settings = self._settings.with_values(graph.settings, "the job")
             except ZmflowError as error:
                 turn.log("warning", f"A job was refused: {error.message}", job=message.job_id)

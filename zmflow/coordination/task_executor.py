@@ -163,6 +163,10 @@ class TaskExecutor:
             self._tell(self._id, f"dropped {name}: epoch {message.epoch}, ours is {self._epoch}")
             self._do(Log("warning", f"Dropped {name} of an older leader.", {"epoch": str(message.epoch)}))
             return
+        if not self._expects(message):
+            # Sent to what this TaskManager was before its last Hello: the answer comes after it.
+            self._tell(self._id, f"ignored {type(message).__name__} while {self._link}")
+            return
         self._heard_ms = self._now_ms
         if isinstance(message, m.Welcome):
             self._welcome(message)
@@ -175,6 +179,12 @@ class TaskExecutor:
         else:
             name = type(message).__name__
             self._do(Log("warning", f"The JobManager sent {name}, which is not for a TaskManager; ignored."))
+
+    def _expects(self, message: m.Message) -> bool:
+        if self._link == "registered" or isinstance(message, (m.Welcome, m.Refused)):
+            return True
+        answers = (m.TaskManagerRegistered, m.UnknownTaskManager)
+        return self._link == "registering" and isinstance(message, answers)
 
     def _welcome(self, message: m.Welcome) -> None:
         if self._link != "greeting" and message.epoch == self._epoch:
@@ -232,11 +242,14 @@ class TaskExecutor:
         if self._slots.get(allocation) is not None or self._slots.has_ended(allocation):
             self._tell(allocation, "ignored AllocateSlot: it has been seen")
             return
-        owner = self._slots.owner(index)
-        if owner is not None or not 0 <= index < self._slots.slots:
-            whose = f"is held by {owner.allocation_id}" if owner is not None else "does not exist"
-            self._report(m.SlotLost(self._epoch, allocation, index, f"slot {index} {whose}"))
+        if not 0 <= index < self._slots.slots:
+            self._report(m.SlotLost(self._epoch, allocation, index, f"there is no slot {index}"))
             return
+        owner = self._slots.owner(index)
+        if owner is not None:
+            # The leader gives a slot away only when it is free: an older tenure is over for it.
+            owner.abandoned = True
+            self._kill(owner, f"its slot was given to {allocation}")
         deadline_ms = self._now_ms + self._settings[WORKER_START_TIMEOUT]
         self._slots.add(Tenure(allocation, index, message.job_id, deadline_ms=deadline_ms))
         self._tell(allocation, f"slot {index} goes to job {message.job_id}; its worker starts")

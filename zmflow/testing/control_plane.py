@@ -22,6 +22,7 @@ from zmflow.coordination.effects import (
     FromJobManager,
     FromWorker,
     GiveUp,
+    JobManagerLost,
     KillWorker,
     Log,
     MessageReceived,
@@ -118,7 +119,7 @@ class ScriptedWorker:
 
 @dataclass(slots=True)
 class ScriptedTaskManager:
-    """A real ``TaskExecutor`` with scripted workers. ``cut``: nothing travels to or from it."""
+    """A real ``TaskExecutor`` with scripted workers. ``cut``: what travels to and from it is held up."""
 
     brain: TaskExecutor
     peer: bytes
@@ -241,6 +242,17 @@ class ControlPlane:
         del self.taskmanagers[name].workers[worker.allocation_id]
         self._exit(name, worker.allocation_id, reason)
 
+    def disconnect(self, name: str, *, noticed: bool) -> None:
+        """A TaskManager's connection breaks: what was under way is lost, and it dials again.
+
+        ``noticed``: the JobManager learns of it too.
+        """
+        self._links.pop((name, "jm"), None)
+        self._links.pop(("jm", name), None)
+        if noticed:
+            self._post(name, "jm", lambda: self._dispatch(PeerGone(name.encode())))
+        self._execute(name, JobManagerLost("the connection was reset"))
+
     def to_dispatcher(self, peer: bytes, message: Message) -> None:
         """A message reaches the JobManager now, whoever sent it."""
         self._to_dispatcher(peer, message)
@@ -260,13 +272,19 @@ class ControlPlane:
 
     def step(self) -> bool:
         """Deliver one message. False when nothing is under way."""
-        heads = [(queue[0][0], key) for key, queue in self._links.items() if queue]
+        heads = [(queue[0][0], key) for key, queue in self._links.items() if queue and not self._held(key)]
         if not heads:
             return False
         _, key = heads[self.choose([number for number, _ in heads])]
         self._links[key].popleft()[1]()
         self.check()
         return True
+
+    def _held(self, link: tuple[str, str]) -> bool:
+        if "jm" not in link:
+            return False
+        tm = self.taskmanagers.get(link[0] if link[1] == "jm" else link[1])
+        return tm is not None and tm.cut
 
     def advance(self, duration_ms: int) -> None:
         """Let time pass, with every deadline on the way, and settle after each."""
@@ -335,8 +353,7 @@ class ControlPlane:
 
         def deliver() -> None:
             if target in self.taskmanagers:
-                if not self.taskmanagers[target].cut:
-                    self._execute(target, FromJobManager(effect.message))
+                self._execute(target, FromJobManager(effect.message))
             elif effect.peer in self.clients:
                 self.clients[effect.peer].received.append(effect.message)
 
@@ -367,11 +384,7 @@ class ControlPlane:
                 tm.logs.append(effect)
 
     def _to_leader(self, name: str, message: Message) -> None:
-        def deliver() -> None:
-            if not self.taskmanagers[name].cut:
-                self._to_dispatcher(name.encode(), message)
-
-        self._post(name, "jm", deliver)
+        self._post(name, "jm", lambda: self._to_dispatcher(name.encode(), message))
 
     def _start(self, name: str, effect: StartWorker) -> None:
         worker = ScriptedWorker(effect.allocation_id, self.behaviour(effect), next(self._pids))

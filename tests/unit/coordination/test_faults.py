@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from zmflow.coordination.effects import FromJobManager, JobManagerLost, WorkerExited
+from zmflow.coordination.effects import FromJobManager, WorkerExited
 from zmflow.ids import Epoch
 from zmflow.protocol.messages import (
     AllocateSlot,
@@ -113,7 +113,7 @@ def test_a_lost_connection_is_dialled_again_with_everything_let_go():
     """JobManagerLost kills the workers; the registration that follows ends what the leader believed."""
     cluster = ControlPlane([1], behaviour=runs_on)
     client = run(cluster, pipeline(1))
-    cluster._execute("tm-1", JobManagerLost("connection reset"))
+    cluster.disconnect("tm-1", noticed=False)
     cluster.settle()
     assert not cluster.workers
     failure = client.last(JobStatus).failure

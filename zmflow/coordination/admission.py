@@ -1,0 +1,59 @@
+"""Which submissions are taken: what would overwhelm the leader is refused before anything is built.
+
+A few bytes can describe a job of a billion channels; the leader serves every job, so it counts first.
+"""
+
+from __future__ import annotations
+
+import re
+
+from zmflow.errors import JobGraphError, ProtocolError
+from zmflow.graph.job_graph import JobGraph, decode_job_graph
+from zmflow.graph.partitioners import consumers_of
+
+__all__ = ["CHANNELS_MAX", "TASKS_MAX", "admit"]
+
+TASKS_MAX = 100_000
+"""Tasks of one job. Ten times the largest job aimed at; about 30 MB of the leader's memory."""
+
+CHANNELS_MAX = 4_000_000
+"""Channels of one job: two thousand subtasks, each connected to two thousand. Each channel is some
+hundred bytes of deployment, so this is also where deployment messages become too large."""
+
+JOB_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+"""Job ids name directories and log files on TaskManagers, so they are nothing but a plain word."""
+
+
+def admit(job_id: str, job_graph: bytes) -> JobGraph:
+    """The JobGraph of a submission that can be run.
+
+    Raises:
+        ProtocolError: the id or the bytes are not what a client of ours sends.
+        JobGraphError: the job is larger than a leader takes; says the size and the limit.
+    """
+    if JOB_ID.fullmatch(job_id) is None:
+        raise ProtocolError("A job id is not a plain word.", detail=repr(job_id[:100]))
+    graph = decode_job_graph(job_graph)
+    tasks = sum(vertex.parallelism for vertex in graph.vertices)
+    _limit(graph, "tasks", tasks, TASKS_MAX)
+    parallelism = {vertex.vertex_id: vertex.parallelism for vertex in graph.vertices}
+    channels = 0
+    for edge in graph.edges:
+        producers, consumers = parallelism[edge.source], parallelism[edge.target]
+        if edge.pointwise:
+            channels += sum(len(consumers_of(True, i, producers, consumers)) for i in range(producers))
+        else:
+            channels += producers * consumers
+        _limit(graph, "channels", channels, CHANNELS_MAX)
+        if edge.input_index >= len(graph.edges):
+            raise ProtocolError("A JobGraph leaves gates without input.", detail=edge.edge_id)
+    return graph
+
+
+def _limit(graph: JobGraph, what: str, number: int, limit: int) -> None:
+    if number > limit:
+        raise JobGraphError(
+            f"The job {graph.name!r} has more {what} than a JobManager takes.",
+            detail=f"It has at least {number}; the limit is {limit}.",
+            hint="Lower the parallelism, or let more operators be chained.",
+        )
