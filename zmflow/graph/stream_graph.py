@@ -119,7 +119,7 @@ def build_stream_graph(
     edges: list[StreamEdge] = []
     seen_structures: Counter[str] = Counter()
     for item in transformations:
-        inputs = [pair for node in item.inputs for pair in _resolve(node, None)]
+        inputs = [pair for node in item.inputs for pair in _resolve(node)]
         incoming = [
             StreamEdge(origin.number, item.number, 0, _chosen(origin, item, partitioner))
             for origin, partitioner in inputs
@@ -144,17 +144,17 @@ def build_stream_graph(
     return StreamGraph(nodes, edges, defaults.chaining)
 
 
-def _resolve(
-    node: Node, partitioner: Partitioner | None
-) -> Iterator[tuple[Transformation, Partitioner | None]]:
+def _resolve(node: Node) -> Iterator[tuple[Transformation, Partitioner | None]]:
     """The operators behind virtual nodes. Of several partitioners on a path the last one written counts."""
-    if isinstance(node, Transformation):
-        yield node, partitioner
-    elif isinstance(node, Partitioned):
-        yield from _resolve(node.input, partitioner or node.partitioner)
-    else:
-        for each in node.inputs:
-            yield from _resolve(each, partitioner)
+    waiting: list[tuple[Node, Partitioner | None]] = [(node, None)]
+    while waiting:
+        each, partitioner = waiting.pop()
+        if isinstance(each, Transformation):
+            yield each, partitioner
+        elif isinstance(each, Partitioned):
+            waiting.append((each.input, partitioner or each.partitioner))
+        else:
+            waiting.extend((one, partitioner) for one in reversed(each.inputs))
 
 
 def _chosen(source: Transformation, target: Transformation, partitioner: Partitioner | None) -> Partitioner:
