@@ -7,6 +7,8 @@ and grows back when the function is fast.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 __all__ = ["SLICE_ROWS_MAX", "SliceSize"]
 
 SLICE_ROWS_MAX = 8192
@@ -28,6 +30,19 @@ class SliceSize:
     def __init__(self, target_ms: float) -> None:
         self._target_ms = target_ms
         self.rows = SLICE_ROWS_MAX if target_ms > 0 else 1
+
+    def of(self, count: int) -> Iterator[tuple[int, int]]:
+        """The slices of a batch, as (begin, end); each is cut with the size of its moment.
+
+        >>> slices = SliceSize(target_ms=50); slices.rows = 2
+        >>> list(slices.of(5))
+        [(0, 2), (2, 4), (4, 5)]
+        """
+        begin = 0
+        while begin < count:
+            end = min(count, begin + self.rows)
+            yield begin, end
+            begin = end
 
     def took(self, rows: int, elapsed_ms: float) -> None:
         """A slice of so many rows took so long."""

@@ -94,6 +94,8 @@ class DataPlane:
 
     def add_gate(self, attempt_id: str, gate: int, channels: Sequence[InputChannel]) -> None:
         """Receive for the channels of an input gate."""
+        for channel in channels:
+            channel.network = self
         self._outbox.post(lambda: self._receiver.add_gate((attempt_id, gate), channels))
 
     def drop_gate(self, attempt_id: str, gate: int) -> None:

@@ -355,15 +355,8 @@ class Task:
 
     def _process(self, rows: Rows) -> None:
         """Run a batch through the chain, in slices that leave time for flushing and cancelling."""
-        count = len(rows)
-        begin = 0
-        while begin < count:
-            size = self._slices.rows
-            if size >= count:
-                self._process_slice(rows)
-                return
-            self._process_slice(rows[begin : begin + size])
-            begin += size
+        for begin, end in self._slices.of(len(rows)):
+            self._process_slice(rows if end - begin == len(rows) else rows[begin:end])
 
     def _process_slice(self, rows: Rows) -> None:
         if self.canceled:
