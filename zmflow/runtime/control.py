@@ -147,8 +147,11 @@ class ControlServer:
         self.socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         _bound(self.socket)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(
+            zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+        )
         self._peers_by_fd: dict[int, bytes] = {}
+        self._closed_fds: set[int] = set()
         self._unreachable: deque[bytes] = deque()
 
     def bind_tcp(self, host: str, port: int, *, setting: str) -> int:
@@ -195,7 +198,11 @@ class ControlServer:
             # Old connections are forgotten before this message's is learned: descriptors are reused.
             gone += self._closed_connections()
             with contextlib.suppress(zmq.ZMQError):  # inproc connections have no descriptor
-                self._peers_by_fd[int(body.get(zmq.SRCFD))] = peer
+                fd = int(body.get(zmq.SRCFD))
+                if fd in self._closed_fds:
+                    gone.append(peer)  # these were its last words
+                else:
+                    self._peers_by_fd[fd] = peer
             message = self._decode(body.buffer)
             if message is not None:
                 yield Arrival(peer, message)
@@ -206,8 +213,16 @@ class ControlServer:
             yield Departure(peer)
 
     def _closed_connections(self) -> list[bytes]:
-        closed = [self._peers_by_fd.pop(fd, None) for _, fd in _monitor_events(self.monitor)]
-        return [peer for peer in closed if peer is not None]
+        gone = []
+        for event, fd in _monitor_events(self.monitor):
+            if event == zmq.EVENT_ACCEPTED:
+                self._closed_fds.discard(fd)
+                continue
+            self._closed_fds.add(fd)
+            peer = self._peers_by_fd.pop(fd, None)
+            if peer is not None:
+                gone.append(peer)
+        return gone
 
     def _decode(self, data: memoryview) -> Message | None:
         try:

@@ -53,6 +53,9 @@ class RemoteJobClient:
         dial: makes another connection, for a thread that asks while another one waits.
         cancel_on_interrupt: Ctrl-C while waiting cancels the job; the embedded cluster has no other client.
         on_close: called once, at the end of ``close``.
+
+    Attributes:
+        on_status: called with each status that arrives while something waits for the job.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class RemoteJobClient:
         self._on_close = on_close
         self._ended: JobStatus | None = None
         self._closed = False
+        self.on_status: Callable[[JobStatus], None] | None = None
         self._busy = threading.RLock()
         self._waiting = False
 
@@ -126,8 +130,11 @@ class RemoteJobClient:
             self._waiting = True
             try:
                 for update in self._client.updates(self._job_id, collect=collect):
-                    if isinstance(update, JobStatus) and update.summary.state in ENDED_STATES:
-                        self._ended = update
+                    if isinstance(update, JobStatus):
+                        if update.summary.state in ENDED_STATES:
+                            self._ended = update
+                        if self.on_status is not None:
+                            self.on_status(update)
                     yield update
             except KeyboardInterrupt:
                 if self._cancel_on_interrupt:

@@ -80,15 +80,17 @@ class RunDirectory:
         remove_abandoned(settings)
         try:
             base.mkdir(parents=True, exist_ok=True)
-            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-            self._lock = os.open(self.path / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # Locked before it gets the name others look for: nobody may take it for abandoned.
+            new = Path(tempfile.mkdtemp(prefix="zmflow-new-", dir=base))
+            self._lock = os.open(new / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self.path = new.rename(base / new.name.replace("zmflow-new-", PREFIX))
         except OSError as error:
             raise ConfigurationError(
                 "The run directory cannot be made.",
                 detail=f"{base}: {error}",
                 hint="Set env.run.dir to a directory this user can write.",
             ) from None
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def endpoint(self, name: str) -> str:
         """The ipc endpoint of a socket with this name in the directory."""

@@ -169,6 +169,7 @@ class _OneKey:
         return key == self._public_key
 
 
+_ZAP_DOMAIN = "zmflow"
 _lock = threading.Lock()
 _authenticators: dict[int, ThreadAuthenticator] = {}
 
@@ -189,10 +190,10 @@ def secure_server(socket: zmq.Socket[bytes], keys: CurveKeys | None) -> None:
             authenticator = ThreadAuthenticator(context)
             authenticator.start()
             authenticator.configure_curve_callback(
-                domain="*", credentials_provider=_OneKey(keys.public_key.encode())
+                domain=_ZAP_DOMAIN, credentials_provider=_OneKey(keys.public_key.encode())
             )
             _authenticators[id(context)] = authenticator
-    socket.zap_domain = b"zmflow"
+    socket.zap_domain = _ZAP_DOMAIN.encode()
     socket.curve_server = True
     socket.curve_publickey = keys.public_key.encode()
     socket.curve_secretkey = keys.secret_key.encode()
