@@ -6,15 +6,14 @@ import json
 
 __all__ = ["readable"]
 
-_PLACE = ("vertex", "subtask", "attempt")
-_HEAD = frozenset({"timestamp", "level", "event", *_PLACE})
+_HEAD = frozenset({"timestamp", "level", "event", "vertex", "subtask", "attempt", "job"})
 
 
 def readable(line: str) -> str:
     """A JSON log line in readable form; anything else as it is.
 
-    >>> readable('{"timestamp": "12:00:01", "level": "info", "event": "Started.", "vertex": "v1", "pid": 7}')
-    '12:00:01 INFO    [v1] Started. pid=7'
+    >>> readable('{"timestamp": "12:01", "level": "info", "event": "Started.", "vertex": "v", "subtask": 0}')
+    '12:01 INFO    [v 1] Started.'
     >>> readable('not json')
     'not json'
     """
@@ -24,12 +23,19 @@ def readable(line: str) -> str:
         return line
     if not isinstance(fields, dict):
         return line
-    place = "/".join(str(fields[name]) for name in _PLACE if fields.get(name) not in (None, ""))
     parts = [
         str(fields.get("timestamp", "")),
         str(fields.get("level", "")).upper().ljust(7),
-        f"[{place}]" if place else "",
+        _place(fields),
         str(fields.get("event", "")),
         *(f"{name}={value}" for name, value in fields.items() if name not in _HEAD),
     ]
     return " ".join(part for part in parts if part)
+
+
+def _place(fields: dict[str, object]) -> str:
+    """Which task it was: the vertex and the subtask, counted from 1 as everywhere people read it."""
+    vertex, subtask = fields.get("vertex"), fields.get("subtask")
+    if not vertex:
+        return ""
+    return f"[{vertex} {subtask + 1}]" if isinstance(subtask, int) else f"[{vertex}]"
