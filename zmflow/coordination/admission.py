@@ -38,6 +38,8 @@ def admit(job_id: str, job_graph: bytes) -> JobGraph:
     _limit(graph, "tasks", tasks, TASKS_MAX)
     parallelism = {vertex.vertex_id: vertex.parallelism for vertex in graph.vertices}
     channels = 0
+    if len({edge.edge_id for edge in graph.edges}) < len(graph.edges):
+        raise ProtocolError("A JobGraph names an edge twice.", detail=graph.name)
     for edge in graph.edges:
         producers, consumers = parallelism[edge.source], parallelism[edge.target]
         if edge.pointwise:

@@ -88,6 +88,11 @@ class JobMaster:
         """Whether it has not been granted its slots yet."""
         return self.state == "CREATED" and not len(self._pool)
 
+    @property
+    def tasks_total(self) -> int:
+        """Number of its subtasks."""
+        return self._executions.total
+
     def summary(self) -> JobSummary:
         """The job in one line."""
         return JobSummary(
@@ -353,7 +358,7 @@ class JobMaster:
     def rows(self, turn: Turn, message: CollectedRows) -> None:
         """Rows on their way to the client."""
         if not self._watchers.rows(turn, msgspec.structs.replace(message, epoch=turn.epoch)):
-            turn.tell(self.job_id, "collected rows dropped: nobody takes them and too many are held")
+            turn.tell(self.job_id, "collected rows dropped: nobody takes them")
 
     def to_worker(self, turn: Turn, message: OperatorEvent | CollectAck) -> None:
         """Route to the worker that holds the subtask; the split enumerator lives with subtask 0."""

@@ -12,6 +12,9 @@ __all__ = ["JobTable"]
 ENDED_JOBS_MAX = 200
 """Ended jobs that are kept for 'zmflow list' and 'zmflow info', without their code: a few MB."""
 
+ENDED_TASKS_MAX = 500_000
+"""Tasks of all ended jobs that are kept, at some 300 bytes each: 150 MB. Large jobs leave earlier."""
+
 PREFIX_SIZE_MIN = 4
 """Shortest beginning of a job id that may stand for it."""
 
@@ -22,6 +25,7 @@ class JobTable:
     def __init__(self) -> None:
         self._jobs: dict[str, JobMaster] = {}
         self._active: dict[str, JobMaster] = {}
+        self._ended: dict[str, JobMaster] = {}  # the job that ended first, first
 
     def add(self, job: JobMaster) -> None:
         """Keep a job; it is active until ``retire``."""
@@ -54,13 +58,18 @@ class JobTable:
         return list(self._active.values())
 
     def retire_ended(self) -> None:
-        """Move what has ended out of the active jobs, and forget the oldest beyond the limit."""
-        for job in [job for job in self._active.values() if job.ended]:
+        """Move what has ended out of the active jobs, and forget those that ended first beyond the limits."""
+        fresh = [job for job in self._active.values() if job.ended]
+        if not fresh:
+            return
+        for job in fresh:
             del self._active[job.job_id]
-        excess = len(self._jobs) - len(self._active) - ENDED_JOBS_MAX
-        if excess > 0:
-            for job_id in [key for key in self._jobs if key not in self._active][:excess]:
-                del self._jobs[job_id]
+            self._ended[job.job_id] = job
+        tasks = sum(job.tasks_total for job in self._ended.values())
+        while len(self._ended) > ENDED_JOBS_MAX or (tasks > ENDED_TASKS_MAX and len(self._ended) > 1):
+            oldest = self._ended.pop(next(iter(self._ended)))
+            tasks -= oldest.tasks_total
+            del self._jobs[oldest.job_id]
 
     def __iter__(self) -> Iterator[JobMaster]:
         return iter(self._jobs.values())

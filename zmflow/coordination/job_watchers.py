@@ -28,6 +28,7 @@ class JobWatchers:
         self._status = status
         self._watching: dict[bytes, None] = {}
         self._collector: bytes | None = None
+        self._rows_wanted = True
         self._held: list[CollectedRows] = []
         self._pushed_ms = -PUSH_INTERVAL_MS
         self._changed = False
@@ -51,14 +52,18 @@ class JobWatchers:
     def gone(self, peer: bytes) -> bool:
         """Forget a client. True when it was the one that takes the rows."""
         self._watching.pop(peer, None)
-        return self._collector == peer
+        if self._collector != peer:
+            return False
+        self._collector = None
+        self.drop_rows()
+        return True
 
     def rows(self, turn: Turn, rows: CollectedRows) -> bool:
-        """Pass rows on, or hold them until their client watches. False when there is no room."""
+        """Pass rows on, or hold them until their client watches. False when they are dropped."""
         if self._collector is not None:
             turn.send(self._collector, rows)
             return True
-        if len(self._held) >= ROWS_HELD_MAX:
+        if not self._rows_wanted or len(self._held) >= ROWS_HELD_MAX:
             return False
         self._held.append(rows)
         return True
@@ -90,4 +95,5 @@ class JobWatchers:
 
     def drop_rows(self) -> None:
         """Nobody will take the rows any more."""
+        self._rows_wanted = False
         self._held.clear()

@@ -41,7 +41,11 @@ some milliseconds. A slot that is not given back delays the next job, so the kil
 
 
 class TaskExecutor:
-    """The decisions of one TaskManager. Call ``start`` once before ``handle``.
+    """The decisions of one TaskManager. Call ``start`` once before ``handle``, ``stop`` after it.
+
+    Messages of the JobManager are taken to arrive in order and without loss until the shell reports
+    ``JobManagerLost``; so it must report every loss of the connection, also one that ZeroMQ mends by
+    itself. The TaskManager then begins anew: whatever was under way is void on both sides.
 
     Args:
         taskmanager_id: unique to this process.
@@ -109,6 +113,15 @@ class TaskExecutor:
             self._deadline_passed()
         else:
             raise TypeError(f"{type(event).__name__} is no event of the TaskExecutor")
+        return self._taken()
+
+    def stop(self, reason: str, now_ms: int) -> list[Effect]:
+        """Take leave of the JobManager and end every worker; the process is to end after that."""
+        self._now_ms = now_ms
+        if self._link == "registered":
+            self._report(m.DeregisterTaskManager(self._epoch, self._id, reason))
+        self._abandon_all(reason)
+        self._link = "greeting"
         return self._taken()
 
     def deadline_ms(self) -> int | None:

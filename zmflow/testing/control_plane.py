@@ -52,7 +52,7 @@ from zmflow.protocol.messages import (
 )
 from zmflow.protocol.versions import Versions
 
-__all__ = ["Behaviour", "Client", "ControlPlane", "ScriptedTaskManager", "ScriptedWorker"]
+__all__ = ["VERSIONS", "Behaviour", "Client", "ControlPlane", "ScriptedTaskManager", "ScriptedWorker"]
 
 M = TypeVar("M", bound=Message)
 
@@ -60,6 +60,7 @@ STEPS_MAX = 100_000
 """Deliveries in one ``settle``. More means that two brains answer each other for ever."""
 
 VERSIONS = Versions(1, "3.11", "0.1.0")
+"""What everybody in the simulated cluster runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +253,12 @@ class ControlPlane:
         if noticed:
             self._post(name, "jm", lambda: self._dispatch(PeerGone(name.encode())))
         self._execute(name, JobManagerLost("the connection was reset"))
+
+    def stop(self, name: str) -> None:
+        """A TaskManager is stopped on purpose."""
+        self._carry_out(name, self.taskmanagers[name].brain.stop("it was stopped", self.now_ms))
+        self.settle()
+        del self.taskmanagers[name]
 
     def to_dispatcher(self, peer: bytes, message: Message) -> None:
         """A message reaches the JobManager now, whoever sent it."""

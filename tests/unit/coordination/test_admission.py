@@ -47,6 +47,13 @@ def test_gate_numbers_are_bounded_by_the_edges():
         admit("j1", encode_job_graph(job))
 
 
+def test_an_edge_that_is_named_twice_is_refused():
+    """A worker could not tell its outputs apart."""
+    job = graph([vertex("a"), vertex("b")], [edge("a", "b"), edge("a", "b")])
+    with pytest.raises(ProtocolError, match="twice"):
+        admit("j1", encode_job_graph(job))
+
+
 def test_a_taskmanager_with_an_impossible_number_of_slots_is_refused():
     """Zero and millions are answered with what is allowed."""
     cluster = ControlPlane([1])

@@ -8,9 +8,11 @@ from zmflow.coordination.effects import FromJobManager, WorkerExited
 from zmflow.ids import Epoch
 from zmflow.protocol.messages import (
     AllocateSlot,
+    CancelJob,
     CancelTasks,
     CollectAck,
     CollectedRows,
+    DataEndpoint,
     DeployTasks,
     FreeSlot,
     GetLogs,
@@ -122,6 +124,17 @@ def test_a_lost_connection_is_dialled_again_with_everything_let_go():
     assert free_slots(cluster) == 1
 
 
+def test_a_taskmanager_that_is_stopped_takes_leave():
+    """Its slots are gone and its jobs fail at once, with the reason."""
+    cluster = ControlPlane([1, 1], behaviour=runs_on)
+    client = run(cluster, pipeline(2))
+    cluster.stop("tm-1")
+    failure = client.last(JobStatus).failure
+    assert failure is not None
+    assert failure.summary == "TaskManager tm-1 on host-tm-1 left: it was stopped."
+    assert free_slots(cluster) == 1
+
+
 def test_a_new_leader_is_followed_and_what_ran_for_the_old_one_is_killed():
     """A Welcome with a higher epoch ends the workers and registers; the old leader is not obeyed."""
     cluster = ControlPlane([1], behaviour=runs_on)
@@ -161,8 +174,8 @@ def test_stale_attempts_and_tenures_are_ignored_and_told():
     for message in [
         TaskStateChanged(1, good, "j1/v1/0/7", "FAILED"),
         TaskStateChanged(1, "a1-77", "j1/v1/0/0", "FAILED"),
-        SlotReady(1, "a1-77", 0, 1, _endpoint()),
-        SlotReady(1, good, 0, 1, _endpoint()),
+        SlotReady(1, "a1-77", 0, 1, DataEndpoint("h", "ipc://x", "")),
+        SlotReady(1, good, 0, 1, DataEndpoint("h", "ipc://x", "")),
         SlotLost(1, "a1-77", 0, "no reason"),
         TaskStateChanged(1, good, "j1/v1/0/0", "INITIALIZING"),
         TaskStateChanged(1, good, "j1/v1/0/0", "CREATED"),
@@ -172,12 +185,6 @@ def test_stale_attempts_and_tenures_are_ignored_and_told():
     assert status(cluster).summary.state == "RUNNING"
     assert any("tenure is over" in entry.sentence for entry in cluster.dispatcher.story("a1-77"))
     assert any("stale" in entry.sentence for entry in cluster.dispatcher.story("j1"))
-
-
-def _endpoint():
-    from zmflow.protocol.messages import DataEndpoint
-
-    return DataEndpoint("h", "ipc://x", "")
 
 
 def test_repeated_messages_change_nothing():
@@ -229,18 +236,11 @@ def test_a_taskmanager_that_never_reports_the_end_of_tasks_does_not_hold_a_job()
     client = run(cluster, pipeline(1))
     worker = cluster.workers[0]
     del cluster.taskmanagers["tm-1"].workers[worker.allocation_id]  # a process nobody can see or kill
-    cluster.dispatcher.handle(_received(client.peer, "j1"), cluster.now_ms)
+    cluster.say(client, CancelJob(1, 1, "j1"))
     cluster.advance(5_999)
     assert status(cluster).summary.state == "CANCELLING"
     cluster.advance(1)
     assert status(cluster).summary.state == "CANCELED"
-
-
-def _received(peer: bytes, job_id: str):
-    from zmflow.coordination.effects import MessageReceived
-    from zmflow.protocol.messages import CancelJob
-
-    return MessageReceived(peer, CancelJob(1, 1, job_id), 1)
 
 
 def test_other_versions_are_refused_with_both_named():
@@ -329,6 +329,16 @@ def test_a_job_whose_collecting_client_goes_away_is_cancelled():
     cluster.settle()
     assert status(cluster, "j1").summary.state == "CANCELED"
     assert status(cluster, "j2").summary.state == "RUNNING"
+
+
+def test_a_slot_given_away_ends_the_tenure_that_was_there():
+    """The leader gives away only what is free: the worker of an older tenure is killed, not asked."""
+    cluster = ControlPlane([1], behaviour=runs_on)
+    run(cluster, pipeline(1))
+    cluster.to_taskmanager("tm-1", AllocateSlot(1, "a1-50", 0, "j9"))
+    assert list(cluster.taskmanagers["tm-1"].workers) == ["a1-50"]
+    cluster.settle()
+    assert not cluster.taskmanagers["tm-1"].workers, "the leader frees a worker it does not wait for"
 
 
 # -- routing --------------------------------------------------------------------------------------
