@@ -9,7 +9,7 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do 
 VENV    ?= .venv
 BIN     := $(VENV)/bin
 CHECKED := $(wildcard zmflow tests examples benchmarks)
-TYPED   := $(wildcard zmflow examples benchmarks)
+TYPED   := $(wildcard zmflow examples benchmarks tests/typing/*.py)
 
 # Isolated builds read their constraints from the environment; pip before 25.3 knows the first name only.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt

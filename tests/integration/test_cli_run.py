@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -248,3 +249,52 @@ def read_all(descriptor: int, seconds: float) -> str:
         except OSError:  # Linux's word for the end of a terminal
             break
     return shown.decode("utf-8", "replace")
+
+
+def test_ctrl_c_ends_the_job_and_exits_with_130(directory: Path) -> None:
+    """An embedded job that never returns is gone with its worker processes."""
+    marker = directory / "worker"
+    path = job(
+        directory,
+        "import os\ndef endless(n):\n"
+        f"    open({str(marker)!r}, 'w').write(str(os.getpid()))\n    while True:\n        pass\n"
+        "env.from_sequence(1, 1).map(endless).print()\nenv.execute()\n",
+    )
+    command = [sys.executable, "-m", "zmflow.cli.main", "run", "-p", "1", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 30
+        while not (marker.exists() and marker.read_text()) and time.monotonic() < deadline:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert said.endswith("Interrupted.\n") and "Traceback" not in said
+    assert not Path(f"/proc/{marker.read_text()}").exists()
+
+
+def test_a_port_in_use_is_named(directory: Path) -> None:
+    """A second daemon on one port ends at once, with the setting that chose it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = zmflow("jobmanager", "--port", port)
+    assert done.returncode == 3
+    assert port in done.stderr and "jobmanager.rpc.port" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_py_files_ship_modules_and_packages(directory: Path) -> None:
+    """A module and a package that only the client has are importable in the workers."""
+    shipped = directory / "elsewhere"
+    (shipped / "pack").mkdir(parents=True)
+    (shipped / "module_of_mine.py").write_text("FACTOR = 10\n")
+    (shipped / "pack" / "__init__.py").write_text("OFFSET = 1\n")
+    path = job(
+        directory,
+        "def f(n):\n    import module_of_mine, pack\n    return n * module_of_mine.FACTOR + pack.OFFSET\n"
+        "env.from_collection([4]).map(f).print()\nenv.execute()\n",
+    )
+    files = f"{shipped / 'module_of_mine.py'},{shipped / 'pack'}"
+    done = zmflow("run", "-p", "1", "--no-progress", "--py-files", files, path)
+    assert (done.returncode, done.stdout) == (0, "41\n"), done.stderr
