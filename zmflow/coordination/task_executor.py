@@ -222,6 +222,7 @@ class TaskExecutor:
             )
             return
         self._abandon_all(f"a new leader with epoch {message.epoch}")
+        self._slots.forget_ended()
         self._epoch = Epoch(message.epoch)
         self._link = "registering"
         self._tell(self._id, f"welcomed by {message.jobmanager}, epoch {message.epoch}")

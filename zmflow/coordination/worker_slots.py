@@ -52,6 +52,10 @@ class WorkerSlots:
         """Whether this tenure is over (of those still remembered)."""
         return allocation in self._ended
 
+    def forget_ended(self) -> None:
+        """A leader begins to number its allocations: nothing it says is a repetition yet."""
+        self._ended.clear()
+
     def all(self) -> list[Tenure]:
         """Every tenure, oldest first."""
         return list(self._tenures.values())

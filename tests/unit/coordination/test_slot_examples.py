@@ -138,6 +138,7 @@ def test_producers_and_consumers_number_their_channels_alike(pointwise: bool):
     fed: dict[str, list[tuple[int, int]]] = {}
     for task in tasks:
         for partition in task.partitions:
+            assert partition.max_parallelism == 128
             for target in partition.targets:
                 fed.setdefault(target.attempt_id, []).append((target.gate_index, target.channel_index))
                 assert target.allocation_id == homes[target.attempt_id]
