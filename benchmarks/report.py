@@ -12,9 +12,9 @@ __all__ = ["markdown"]
 def markdown(report: Report) -> str:
     """The machine, the bounds, and the figures of each benchmark."""
     machine = report.machine
+    about = f"zmflow {report.zmflow}, {report.date}: {machine.cpu}, {machine.cores} cores"
     lines = [
-        f"zmflow {report.zmflow}, {report.date}: {machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB, "
-        f"{machine.python}, {machine.system}.",
+        f"{about}, {machine.memory_gib} GiB, {machine.python}, {machine.system}.",
         "Medians of the rounds of one run, after a warm-up; the range of the samples in brackets.",
     ]
     if report.quick:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +41,8 @@ __all__ = [
 T = TypeVar("T")
 
 
-class Stamp(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Stamp:
     """What a subtask of a source or sink knows at its end."""
 
     role: str
