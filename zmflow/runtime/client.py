@@ -156,7 +156,7 @@ class ClusterClient:
         """The error for a JobManager that does not answer."""
         refused = self._connection is not None and self._connection.refusals > 0
         detail = f"{self.endpoint}: " + (
-            "the connection was refused."
+            "no connection could be made."
             if refused
             else f"nothing was heard for {self.timeout_ms / 1000:g} s."
         )

@@ -176,7 +176,7 @@ class ControlServer:
             raise ConfigurationError(
                 f"The address {host} cannot be bound.",
                 detail=f"tcp://{host}:{port}: {error}.",
-                hint="Use an address of this machine.",
+                hint="Use an IPv4 address of this machine.",
             ) from None
         endpoint = self.socket.getsockopt(zmq.LAST_ENDPOINT)
         assert isinstance(endpoint, bytes)
@@ -292,7 +292,15 @@ class ControlClient:
         self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(
             zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
         )
-        self.socket.connect(endpoint)
+        try:
+            self.socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.close(linger_ms=0)
+            raise ConfigurationError(
+                "The JobManager's address is not one.",
+                detail=f"{endpoint}: {error}.",
+                hint="Set jobmanager.rpc.address to a host name or an IPv4 address, without a port.",
+            ) from None
 
     @property
     def epoch(self) -> int:
