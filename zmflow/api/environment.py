@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, NoReturn, TypeVar, cast
 
 from zmflow.api.collect import CollectSink
 from zmflow.api.collections import CollectionSource, SequenceSource
@@ -240,6 +240,9 @@ class StreamExecutionEnvironment:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a StreamExecutionEnvironment cannot be used inside a function that runs on a worker")
+
     def _set(self, key: str, text: str) -> StreamExecutionEnvironment:
         self._settings = self._settings.with_values({key: text}, _PROGRAM)
         return self
@@ -264,7 +267,12 @@ class StreamExecutionEnvironment:
             "sink", CollectSink.name, SinkOperator(CollectSink(uuid.uuid4().hex)), (stream._node,)
         )
         sink.parallelism = _parallelism_of(stream._node)
-        return self._submit(job_name, collect=True)
+        try:
+            return self._submit(job_name, collect=True)
+        except BaseException:
+            # Nobody will ever read this sink: the job that is put right and executed must not have it.
+            self._recorded = [added for added in self._recorded if added is not sink]
+            raise
 
     def _submit(self, job_name: str | None, *, collect: bool) -> JobClient:
         graph = self._job_graph(job_name or self._settings[JOB_NAME])

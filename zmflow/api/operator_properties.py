@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import NoReturn, Self
 
 from zmflow.errors import JobGraphError
 from zmflow.graph.job_graph import PARALLELISM_MAX
@@ -31,6 +31,9 @@ class OperatorProperties(ABC):
     @abstractmethod
     def _operator(self, call: str) -> Transformation:
         """The operator that ``call`` is about; raises JobGraphError where there is none."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a stream cannot be used inside a function that runs on a worker")
 
     def name(self, name: str) -> Self:
         """Name the operator in plans, logs and errors."""

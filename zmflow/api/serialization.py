@@ -110,12 +110,15 @@ def _failure(value: object) -> Exception | None:
 def _refusal(owner: str, value: object) -> SerializationError:
     path, culprit = unpicklable_path(value)
     error = _failure(culprit)
+    hint = "Create such objects on the worker: use a function class and make them in open()."
+    if path and isinstance(sys.modules.get(path[0]), types.ModuleType):
+        hint += f" Or ship the module as a file: add_python_file() or --py-files {path[0]}.py."
     what = f"captures the variable {path[0]!r}, which cannot be pickled" if path else "cannot be pickled"
     detail = f"{'.'.join(path) + ' is' if path else 'It is'} a {type(culprit).__qualname__}: {error}"
     return SerializationError(
         f"{owner} {what}.",
         detail=detail,
-        hint="Create such objects on the worker: use a function class and make them in open().",
+        hint=hint,
     )
 
 
@@ -161,7 +164,7 @@ def _captured(value: object) -> Iterator[tuple[str, object]]:
         for index, item in enumerate(value):
             yield f"[{index}]", item
     elif isinstance(value, types.ModuleType):
-        yield from vars(value).items()
+        yield from ((name, item) for name, item in vars(value).items() if not name.startswith("__"))
     elif hasattr(value, "func") and hasattr(value, "keywords"):  # functools.partial
         yield "", value.func
         yield from ((f"argument {index}", item) for index, item in enumerate(getattr(value, "args", ())))
@@ -236,7 +239,8 @@ def _script_directories() -> tuple[str, ...]:
     directories = {str(Path.cwd())}
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     if script:
-        directories.add(str(Path(script).absolute().parent))
+        # Python looks for modules beside the file that a link to the script points to.
+        directories |= {str(Path(script).absolute().parent), str(Path(script).resolve().parent)}
     # A script in / or in the user's home would make everything below it the user's code; the
     # library and site-packages are excluded by name.
     return tuple(directory.rstrip("/") + "/" for directory in sorted(directories))

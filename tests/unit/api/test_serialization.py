@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import types
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -91,6 +92,36 @@ def test_elements_and_key_functions_are_named_too() -> None:
     env.from_sequence(1, 2).partition_custom(closure(), hash).print()
     with pytest.raises(SerializationError, match=r"partition_custom\(\) behind .*'guard'"):
         env.execute()
+
+
+def test_streams_cannot_be_captured() -> None:
+    """A function that uses a stream or an environment is refused with the variable's name."""
+    env, _ = new_environment()
+    other = env.from_sequence(1, 2)
+    other.map(lambda value: other).print()
+    with pytest.raises(
+        SerializationError, match=r"'Map' captures the variable 'other'(.|\n)*inside a function"
+    ):
+        env.execute()
+    env, _ = new_environment()
+    env.from_sequence(1, 2).map(lambda value: env).print()
+    with pytest.raises(SerializationError, match=r"'env'(.|\n)*inside a function"):
+        env.execute()
+
+
+def test_modules_with_unpicklable_variables_can_be_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a module travels by value because it lies beside the script, the hint names the other way."""
+    module = types.ModuleType("beside_the_script")
+    module.__file__ = str(Path.cwd() / "beside_the_script.py")
+    module.LOCK = threading.Lock()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(globals(), module.__name__, module)
+    env, _ = new_environment()
+    env.from_sequence(1, 2).map(lambda value: beside_the_script.LOCK).print()  # type: ignore[name-defined]  # noqa: F821
+    with pytest.raises(SerializationError, match="'beside_the_script'") as caught:
+        env.execute()
+    assert "beside_the_script.LOCK is a lock" in (caught.value.detail or "")
+    assert "--py-files beside_the_script.py" in (caught.value.hint or "")
 
 
 def test_the_search_ends() -> None:

@@ -203,6 +203,19 @@ def test_collected_rows_can_be_left_early() -> None:
     assert executor.jobs[0].calls == ["status", "cancel", "close"]
 
 
+def test_a_refused_collection_leaves_no_sink() -> None:
+    """When execute_and_collect is refused, a later execute does not run its sink."""
+    env, executor = new_environment()
+    stream = env.from_sequence(1, 2).uid("same")
+    other = env.from_sequence(1, 2).uid("same")
+    stream.print()
+    with pytest.raises(JobGraphError, match="uid"):
+        other.execute_and_collect()
+    other.uid("other")
+    env.execute()
+    assert "Collect" not in " ".join(vertex.name for vertex in executor.graphs[0].vertices)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
