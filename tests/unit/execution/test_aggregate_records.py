@@ -57,8 +57,8 @@ def test_sum_replaces_one_field(first: Any, second: Any, field: Any, expected: A
 def test_a_tuple_of_another_arity_keeps_its_fields() -> None:
     """The fast path for tuples of one arity hands others to the general one."""
     combine = combiner_for("sum", 0, (1, "a"))
-    assert (3, "a") == combine((1, "a"), (2,))
-    assert (3, "b", "c") == combine((1, "b", "c"), (2, "a"))
+    assert combine((1, "a"), (2,)) == (3, "a")
+    assert combine((1, "b", "c"), (2, "a")) == (3, "b", "c")
 
 
 def test_a_missing_field_is_named() -> None:

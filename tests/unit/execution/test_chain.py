@@ -71,7 +71,7 @@ def test_map_filter_and_flat_map_are_what_python_makes_of_them() -> None:
         )
     )
     opened.chain.process(["a bb ccc", "", "dd"])
-    assert ["BB", "CCC", "DD"] == opened.rows
+    assert opened.rows == ["BB", "CCC", "DD"]
 
 
 STEPS: list[tuple[Any, Callable[[list[int]], list[int]]]] = [
@@ -113,8 +113,8 @@ def test_keyed_reduce_streams_updates_or_keeps_the_last(final_only: bool) -> Non
     before_end = list(opened.rows)
     opened.chain.finish()
     if final_only:
-        assert [] == before_end
-        assert ["a3", "b1"] == opened.rows
+        assert before_end == []
+        assert opened.rows == ["a3", "b1"]
     else:
         assert ["a1", "b1", "a3"] == opened.rows == before_end
 
@@ -125,7 +125,7 @@ def test_keyed_reduce_streams_updates_or_keeps_the_last(final_only: bool) -> Non
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(-9, 9), st.integers()), max_size=30),
 )
 def test_aggregates_against_a_naive_model(kind: Any, rows: list[tuple[str, int, int]]) -> None:
-    """sum, min and max keep the first record's other fields; min_by and max_by the winner, first of equals."""
+    """sum, min, max keep the first record's other fields; min_by and max_by the first winner."""
     opened = Opened(linear(KeyedAggregateOperator(lambda r: r[0], kind, 1, False)))
     state: dict[str, tuple[str, int, int]] = {}
     expected = []
@@ -151,7 +151,7 @@ def test_a_flat_map_without_end_moves_on_in_pieces() -> None:
     """A generator of a million rows never gathers more than the bound and one chunk."""
     opened = Opened(linear(FlatMapOperator(lambda n: (i for i in range(n)))))
     opened.chain.process([1_000_000])
-    assert 1_000_000 == len(opened.rows)
+    assert len(opened.rows) == 1_000_000
     assert max(map(len, opened.batches)) <= ROWS_HELD_MAX + 256
 
 
@@ -174,7 +174,7 @@ def test_a_branch_feeds_all_that_follows() -> None:
     chain.open()
     chain.process([1, 2])
     assert [2, 3] == seen == taken["e1"]
-    assert [4, 6] == taken["e2"]
+    assert taken["e2"] == [4, 6]
 
 
 def test_a_source_alone_hands_its_batches_on() -> None:
@@ -183,7 +183,7 @@ def test_a_source_alone_hands_its_batches_on() -> None:
     opened = Opened(spec)
     assert opened.chain.source is spec.nodes[0].operator
     opened.chain.process(range(3))
-    assert [0, -1, -2] == opened.rows
+    assert opened.rows == [0, -1, -2]
 
 
 class Recorder(MapFunction[int, int]):
@@ -237,7 +237,7 @@ def test_functions_open_in_chain_order_and_all_close_even_when_one_fails() -> No
     opened.chain.finish()
     with pytest.raises(RuntimeError, match="close failed"):
         opened.chain.close(completed=True)
-    assert [
+    assert events == [
         "open bad as op0",
         "open good as op1",
         "write 7",
@@ -245,7 +245,7 @@ def test_functions_open_in_chain_order_and_all_close_even_when_one_fails() -> No
         "close sink True",
         "close good",
         "close bad",
-    ] == events
+    ]
 
 
 class Boom(FlatMapFunction[int, int]):

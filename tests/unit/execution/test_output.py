@@ -93,7 +93,9 @@ def test_broadcast_copies_and_shuffle_loses_nothing() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.one_of(st.text(max_size=3), st.integers(-5, 5), st.booleans(), st.none())), st.integers(1, 9))
+@given(
+    st.lists(st.one_of(st.text(max_size=3), st.integers(-5, 5), st.booleans(), st.none())), st.integers(1, 9)
+)
 def test_a_key_always_goes_to_the_owner_of_its_group(keys: list[Any], channels: int) -> None:
     """Hash partitioning is the owner of the key's group, learnt or looked up."""
     rows = [(key, i) for i, key in enumerate(keys)]
@@ -122,7 +124,7 @@ def test_an_error_inside_a_key_selector_stays_the_users_own() -> None:
 def test_custom_partitioners_choose_and_are_checked() -> None:
     """The user's function of (key, n) decides; a number out of range is refused."""
     evens = CustomPartitioner(lambda key, n: key % n, lambda row: row)
-    assert [[0, 3], [1, 4], [2]] == spread(evens, [0, 1, 2, 3, 4])
+    assert spread(evens, [0, 1, 2, 3, 4]) == [[0, 3], [1, 4], [2]]
     with pytest.raises(ConnectorError, match="returned 3 where 3 partitions exist"):
         spread(CustomPartitioner(lambda key, n: n, lambda row: row), [1])
 
@@ -144,7 +146,7 @@ def test_a_flood_leaves_in_frames_of_the_right_size() -> None:
     to = writer(ForwardPartitioner(), [end], frame_size_bytes=1000)
     to.emit(list(range(1000)))
     to.emit(list(range(1000)))
-    assert 2000 == len(end.rows)
+    assert len(end.rows) == 2000
     assert max(len(frame) for frame in end.frames[1:]) <= 256
     assert all(len(frame) <= BATCH_ROWS_MAX for frame in end.frames)
 
@@ -158,4 +160,4 @@ def test_rows_given_to_a_channel_are_not_changed_later() -> None:
     first = end.frames[0]
     to.emit([2])
     to.flush()
-    assert [1] == list(first)
+    assert list(first) == [1]
