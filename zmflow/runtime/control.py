@@ -187,13 +187,23 @@ class ControlServer:
         self.socket.bind(endpoint)
 
     def receive(self) -> Iterator[Arrival | Departure]:
-        """What is there now, at most ``RECEIVE_BATCH_MAX`` messages; never waits."""
+        """What is there now, departures last, some ``RECEIVE_BATCH_MAX`` messages; never waits."""
         gone: list[bytes] = []
+        yield from self._arrivals(gone)
+        gone += self._closed_connections()
+        if gone:  # what they said last may have come after the first look, but before they went
+            yield from self._arrivals(gone)
+        while self._unreachable:
+            gone.append(self._unreachable.popleft())
+        for peer in dict.fromkeys(gone):
+            yield Departure(peer)
+
+    def _arrivals(self, gone: list[bytes]) -> Iterator[Arrival]:
         for _ in range(RECEIVE_BATCH_MAX):
             try:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                break
+                return
             peer, body = frames[0].bytes, frames[-1]
             # Old connections are forgotten before this message's is learned: descriptors are reused.
             gone += self._closed_connections()
@@ -206,11 +216,6 @@ class ControlServer:
             message = self._decode(body.buffer)
             if message is not None:
                 yield Arrival(peer, message)
-        gone += self._closed_connections()
-        while self._unreachable:
-            gone.append(self._unreachable.popleft())
-        for peer in dict.fromkeys(gone):
-            yield Departure(peer)
 
     def _closed_connections(self) -> list[bytes]:
         gone = []

@@ -122,6 +122,7 @@ class MiniCluster:
         self._jobmanager.close()
         end_authentication(self.context)
         self.context.destroy(linger=0)
+        configure_logging("", None)
         self._run_directory.close()
 
     def __enter__(self) -> Self:

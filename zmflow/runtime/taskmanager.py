@@ -63,6 +63,11 @@ LOG_CHUNK_SIZE_MAX_BYTES = 16 * 2**20
 """Log lines one TaskManager sends in answer to one question, whatever was asked for."""
 
 
+EXIT_HELD_MAX_MS = 500
+"""How long the news of a worker's end waits for its last messages. They are in this machine's memory
+when it ends, and take the transport's thread below a millisecond."""
+
+
 def new_taskmanager_id() -> TaskManagerId:
     """``<host>-<random>``: a TaskManager that restarts is another one."""
     return TaskManagerId(f"{socket.gethostname()}-{secrets.token_hex(3)}")
@@ -123,6 +128,8 @@ class TaskManagerServer:
         self._waker = Waker()
         self._stopping = False
         self._living: dict[str, int] = {}  # allocations whose worker was asked for: pid, 0 before it is known
+        self._connected: set[str] = set()
+        self._held_exits: dict[str, tuple[WorkerExited, int]] = {}  # and until when they are held
         self._logger = get_logger(taskmanager=self.taskmanager_id)
         # A short name: the whole path of a local socket has little room.
         self._control_endpoint = run_directory.endpoint(f"tm-{secrets.token_hex(4)}.ipc")
@@ -183,11 +190,14 @@ class TaskManagerServer:
             self._waker.fileno(),
         ):
             poller.register(source, zmq.POLLIN)
-        wait = timeout_ms(self._brain.deadline_ms(), monotonic_ms())
+        deadlines = [until for _, until in self._held_exits.values()]
+        if (brains := self._brain.deadline_ms()) is not None:
+            deadlines.append(brains)
+        wait = timeout_ms(min(deadlines, default=None), monotonic_ms())
         poller.poll(0 if self._workers.has_departures() else wait)
-        # Exits after messages: the last words of a worker precede the news of its end.
         self._hear_workers()
         self._hear_fork_server()
+        self._release_exits()
         self._hear_jobmanager()
         deadline = self._brain.deadline_ms()
         if deadline is not None and deadline <= monotonic_ms():
@@ -207,11 +217,12 @@ class TaskManagerServer:
 
     def _hear_workers(self) -> None:
         for news in self._workers.receive():
-            # A worker that goes is news of the fork server's, which knows how it went.
-            if isinstance(news, Arrival):
-                allocation_id = news.peer.decode("utf-8", "replace")
-                if allocation_id in self._living:
-                    self._decide(FromWorker(allocation_id, news.message))
+            allocation_id = news.peer.decode("utf-8", "replace")
+            if not isinstance(news, Arrival):
+                self._connected.discard(allocation_id)
+            elif allocation_id in self._living or allocation_id in self._held_exits:
+                self._connected.add(allocation_id)
+                self._decide(FromWorker(allocation_id, news.message))
 
     def _hear_fork_server(self) -> None:
         replies = self._fork_server.receive()
@@ -222,7 +233,16 @@ class TaskManagerServer:
             if not isinstance(reply, Exited):
                 self._living[reply.allocation_id] = reply.pid
             elif self._living.pop(reply.allocation_id, None) is not None:
-                self._decide(WorkerExited(reply.allocation_id, exit_reason(reply)))
+                exited = WorkerExited(reply.allocation_id, exit_reason(reply))
+                self._held_exits[reply.allocation_id] = exited, monotonic_ms() + EXIT_HELD_MAX_MS
+
+    def _release_exits(self) -> None:
+        """Report the ends of workers whose last words have been heard: their connection is closed too."""
+        for allocation_id, (exited, until_ms) in list(self._held_exits.items()):
+            if allocation_id not in self._connected or monotonic_ms() >= until_ms:
+                del self._held_exits[allocation_id]
+                self._connected.discard(allocation_id)
+                self._decide(exited)
 
     def _replace_fork_server(self) -> None:
         gone, self._living = self._living, {}
