@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -26,7 +27,7 @@ from zmflow.api.operators import (
     SourceOperator,
 )
 from zmflow.api.serialization import chain_serializer
-from zmflow.api.shipping import read_py_files
+from zmflow.api.shipping import import_path_of, listed_py_files, read_py_files
 from zmflow.api.sources import Source
 from zmflow.api.types import TypeInformation
 from zmflow.config import (
@@ -78,13 +79,20 @@ def environment_context(settings: Settings | None = None, executor: Executor | N
     """Inside, new environments begin with these settings and submit to this executor.
 
     This is how ``zmflow run`` and ``zmflow explain`` reach the program they run: its own
-    ``get_execution_environment()`` finds them. What the program sets still wins over ``settings``.
+    ``get_execution_environment()`` finds them. What the program sets still wins over ``settings``. The
+    program can import what the setting ``python.files`` names, as the workers will.
     """
+    listed = listed_py_files(settings[PYTHON_FILES]) if settings is not None else []
+    added = [entry for entry in import_path_of(listed) if entry not in sys.path]
+    sys.path[1:1] = added  # the first place is the script's own directory
     token = _context.set(_Context(settings, executor))
     try:
         yield
     finally:
         _context.reset(token)
+        for entry in added:
+            with suppress(ValueError):  # the program may have removed it
+                sys.path.remove(entry)
 
 
 class StreamExecutionEnvironment:
@@ -301,8 +309,7 @@ class StreamExecutionEnvironment:
     def _job_graph(self, job_name: str) -> JobGraph:
         graph = self._stream_graph()
         _validate(graph)
-        listed = [Path(part.strip()) for part in self._settings[PYTHON_FILES].split(",") if part.strip()]
-        py_files = [*self._py_files, *listed]
+        py_files = [*self._py_files, *listed_py_files(self._settings[PYTHON_FILES])]
         properties = JobProperties(
             name=job_name,
             settings=self._settings.texts(),

@@ -12,11 +12,32 @@ from pathlib import Path
 
 from zmflow.errors import JobGraphError
 
-__all__ = ["read_py_files"]
+__all__ = ["import_path_of", "listed_py_files", "read_py_files"]
 
 _ARCHIVES = frozenset({".zip", ".egg", ".whl"})
 # zip knows no time before this one; a fixed one keeps the bytes of unchanged files unchanged.
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def listed_py_files(setting: str) -> list[Path]:
+    """The paths in the text of the setting ``python.files``.
+
+    >>> [str(path) for path in listed_py_files("a.py, lib/")]
+    ['a.py', 'lib']
+    """
+    return [Path(part.strip()) for part in setting.split(",") if part.strip()]
+
+
+def import_path_of(paths: Iterable[Path]) -> list[str]:
+    """What ``sys.path`` needs so that the client can import what a worker will."""
+    found: list[str] = []
+    for path in paths:
+        full = path.resolve()
+        is_module = full.suffix == ".py" or (full / "__init__.py").is_file()
+        entry = str(full.parent if is_module else full)
+        if entry not in found:
+            found.append(entry)
+    return found
 
 
 def read_py_files(paths: Iterable[Path]) -> list[tuple[str, bytes]]:

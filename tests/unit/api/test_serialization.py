@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import pickle
 import subprocess
 import sys
@@ -17,8 +18,10 @@ import pytest
 from submissions import new_environment
 
 from zmflow import MapFunction
+from zmflow.api.environment import environment_context
 from zmflow.api.serialization import modules_to_ship, unpicklable_path
 from zmflow.api.shipping import read_py_files
+from zmflow.config import Settings
 from zmflow.errors import JobGraphError, SerializationError
 
 GLOBAL_LOCK = threading.Lock()
@@ -220,6 +223,23 @@ def test_directories_travel_as_archives(tmp_path: Path) -> None:
     assert shipped == read_py_files([package, plain])
     names = {name: sorted(zipfile.ZipFile(BytesIO(data)).namelist()) for name, data in shipped}
     assert names == {"pack.zip": ["pack/__init__.py", "pack/inner.py"], "plain.zip": ["module.py"]}
+
+
+def test_programs_import_what_is_shipped(tmp_path: Path) -> None:
+    """Inside an environment context the modules of python.files can be imported, afterwards not."""
+    package = tmp_path / "one" / "shipped_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("X = 1")
+    (tmp_path / "shipped_module.py").write_text("Y = 2")
+    listed = f"{package}, {tmp_path / 'shipped_module.py'}"
+    path_before = list(sys.path)
+    with environment_context(Settings().with_values({"python.files": listed}, "test")):
+        x = importlib.import_module("shipped_package").X
+        y = importlib.import_module("shipped_module").Y
+    assert (x, y) == (1, 2)
+    assert sys.path == path_before
+    for name in ("shipped_package", "shipped_module"):
+        del sys.modules[name]
 
 
 def test_files_that_cannot_travel_are_refused(tmp_path: Path) -> None:
