@@ -53,10 +53,13 @@ def generate_job_graph(
     vertex_ids = {head: f"v{index}" for index, head in enumerate(members, start=1)}
     exchanges = [edge for edge in graph.edges if edge.target not in parents]
     edge_ids = {id(edge): f"e{index}" for index, edge in enumerate(exchanges, start=1)}
+    leaving: dict[int, list[tuple[str, StreamEdge]]] = {head: [] for head in members}
+    for edge in exchanges:
+        leaving[head_of[edge.source]].append((edge_ids[id(edge)], edge))
 
     vertices = []
     for head, numbers in members.items():
-        spec = _chain_spec(graph, numbers, parents, [(edge_ids[id(edge)], edge) for edge in exchanges])
+        spec = _chain_spec(graph, numbers, parents, leaving[head])
         name = _chain_name(graph, head, numbers, parents)
         first = graph.nodes[head]
         vertices.append(
@@ -70,25 +73,22 @@ def generate_job_graph(
                 operators=serialize(spec, name),
             )
         )
-    edges = [
-        JobEdge(
-            edge_id=edge_ids[id(edge)],
-            source=vertex_ids[head_of[edge.source]],
-            target=vertex_ids[edge.target],
-            input_index=edge.input_index,
-            partitioner=edge.partitioner.name,
-            pointwise=edge.partitioner.pointwise,
-        )
-        for edge in exchanges
-    ]
     return JobGraph(
         name=properties.name,
         vertices=vertices,
-        edges=edges,
+        edges=[
+            _job_edge(edge, edge_ids[id(edge)], vertex_ids[head_of[edge.source]], vertex_ids[edge.target])
+            for edge in exchanges
+        ],
         settings=dict(properties.settings),
         py_files=list(properties.py_files),
         runtime_mode=properties.runtime_mode,
     )
+
+
+def _job_edge(edge: StreamEdge, edge_id: str, source: str, target: str) -> JobEdge:
+    name, pointwise = edge.partitioner.name, edge.partitioner.pointwise
+    return JobEdge(edge_id, source, target, edge.input_index, name, pointwise)
 
 
 def _job_operator(node: StreamNode) -> JobOperator:
@@ -99,7 +99,7 @@ def _chain_spec(
     graph: StreamGraph,
     numbers: Sequence[int],
     parents: Mapping[int, int],
-    exchanges: Sequence[tuple[str, StreamEdge]],
+    leaving: Sequence[tuple[str, StreamEdge]],
 ) -> ChainSpec:
     position = {number: index for index, number in enumerate(numbers)}
     nodes = [
@@ -118,8 +118,7 @@ def _chain_spec(
             partitioner=edge.partitioner,
             buffer_timeout_ms=graph.nodes[edge.source].buffer_timeout_ms,
         )
-        for edge_id, edge in exchanges
-        if edge.source in position
+        for edge_id, edge in leaving
     ]
     return ChainSpec(nodes, outputs)
 

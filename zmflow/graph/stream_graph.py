@@ -75,15 +75,20 @@ class StreamEdge:
 
 @dataclass(frozen=True, slots=True)
 class StreamGraph:
-    """Operators by number, in topological order, and the edges in the order of their targets' inputs."""
+    """Operators by number, in topological order, and the edges into each of them."""
 
     nodes: dict[int, StreamNode]
-    edges: list[StreamEdge]
+    inputs: dict[int, list[StreamEdge]]
     chaining: bool
+
+    @property
+    def edges(self) -> list[StreamEdge]:
+        """All edges, in the order of their targets and of the targets' inputs."""
+        return [edge for edges in self.inputs.values() for edge in edges]
 
     def inputs_of(self, number: int) -> list[StreamEdge]:
         """The edges into an operator."""
-        return [edge for edge in self.edges if edge.target == number]
+        return self.inputs[number]
 
 
 def default_max_parallelism(parallelism: int) -> int:
@@ -116,7 +121,7 @@ def build_stream_graph(
     _check_reachability(transformations)
     _check_uids(transformations)
     nodes: dict[int, StreamNode] = {}
-    edges: list[StreamEdge] = []
+    edges: dict[int, list[StreamEdge]] = {}
     seen_structures: Counter[str] = Counter()
     for item in transformations:
         inputs = [pair for node in item.inputs for pair in _resolve(node)]
@@ -140,7 +145,7 @@ def build_stream_graph(
                 defaults.buffer_timeout_ms if item.buffer_timeout_ms is None else item.buffer_timeout_ms
             ),
         )
-        edges += incoming
+        edges[item.number] = incoming
     return StreamGraph(nodes, edges, defaults.chaining)
 
 
