@@ -55,7 +55,9 @@ class Locked(MapFunction[int, tuple[int, int]]):
 def test_keyed_sums_of_numbers(env: StreamExecutionEnvironment) -> None:
     """Every update in STREAMING, the last of each key in BATCH; the selector is opened on both sides."""
     sums = env.from_sequence(1, 10).key_by(Remainder()).sum()
-    assert sorted(sums.execute_and_collect()) == [1, 2, 3, 5, 7, 9, 12, 15, 18, 22]
+    updates = list(sums.execute_and_collect())
+    assert len(updates) == 10  # in which order the two source subtasks deliver is open
+    assert {15, 18, 22} <= set(updates)
     env.set_runtime_mode(RuntimeExecutionMode.BATCH)
     assert sorted(sums.execute_and_collect()) == [15, 18, 22]
 
@@ -65,7 +67,7 @@ def test_rows_of_a_collection_keep_their_order(env: StreamExecutionEnvironment) 
     rows = env.from_collection([Row(k="a", n=1), Row(k="b", n=2), Row(k="a", n=5)])
     assert list(rows.execute_and_collect()) == [Row(k="a", n=1), Row(k="b", n=2), Row(k="a", n=5)]
     summed = rows.key_by(lambda row: row.k).sum("n").execute_and_collect()
-    assert sorted(row.n for row in summed) == [1, 2, 6]
+    assert sorted(row.n for row in summed) == [1, 2, 6]  # one source subtask: each key in order
 
 
 @pytest.mark.parametrize("length", [0, 1, 5000])
