@@ -51,7 +51,7 @@ format: $(VENV)/.installed-dev  ## Let ruff format and fix what it can.
 	$(BIN)/ruff format $(CHECKED)
 	$(BIN)/ruff check --fix $(CHECKED)
 
-docs: $(VENV)/.installed-dev  ## Write the generated pages again: CLI.md and SETTINGS.md.
+docs: $(VENV)/.installed-dev  ## Write the generated pages again: CLI.md, SETTINGS.md, the maps in ARCHITECTURE.md.
 	$(BIN)/python -m zmflow.cli.reference .
 
 bench: $(VENV)/.installed-dev  ## Measure everything in benchmarks/ and print the tables.

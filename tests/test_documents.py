@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from zmflow.cli.main import EXIT_CODES
-from zmflow.cli.reference import cli_page, settings_page
+from zmflow.cli.reference import architecture_page, cli_page, settings_page
 from zmflow.config import load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +33,12 @@ def test_the_reference_of_the_command_line_is_current() -> None:
 def test_the_reference_of_settings_is_current() -> None:
     """SETTINGS.md is what ``make docs`` writes."""
     assert (ROOT / "SETTINGS.md").read_text(encoding="utf-8") == settings_page(), "run make docs"
+
+
+def test_the_map_and_the_pictures_of_the_architecture_are_current() -> None:
+    """ARCHITECTURE.md lists every module and draws the state machines as their tables have them."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert text == architecture_page(text), "run make docs"
 
 
 def test_the_exit_codes_of_the_readme_are_those_of_the_command() -> None:

@@ -1,16 +1,24 @@
-"""Writes the generated pages, CLI.md and SETTINGS.md: ``python -m zmflow.cli.reference DIRECTORY``."""
+"""Writes the generated pages: ``python -m zmflow.cli.reference DIRECTORY``.
+
+CLI.md and SETTINGS.md are written whole, ARCHITECTURE.md between its markers: the map of modules from their
+docstrings, the pictures of state machines from their tables.
+"""
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
 
 from zmflow.cli.main import EXIT_CODES, app
 from zmflow.config import OPTIONS
+from zmflow.coordination.states import JOB_TRANSITIONS, TASK_TRANSITIONS
 
-__all__ = ["cli_page", "main", "settings_page"]
+__all__ = ["architecture_page", "cli_page", "main", "settings_page"]
 
 HELP_WIDTH_CHARACTERS = 100
 
@@ -59,11 +67,56 @@ def settings_page() -> str:
     )
 
 
+def _module_map() -> str:
+    package = Path(__file__).parent.parent
+    lines: list[str] = []
+    for path in sorted(package.rglob("*.py"), key=lambda path: (path.parent != package, path.parts)):
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        first = re.split(r"(?<=[.:?]) ?\n|\n\n", docstring, maxsplit=1)[0].replace("\n", " ")
+        name = path.relative_to(package).as_posix()
+        if path.name == "__init__.py":
+            lines.append(f"\n**`{path.parent.relative_to(package.parent).as_posix()}/`** {first}\n")
+        else:
+            lines.append(f"- `{name}`: {first}")
+    return "\n".join(lines) + "\n"
+
+
+def _state_diagram(transitions: Mapping[tuple[str, str], str]) -> str:
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> CREATED"]
+    events: dict[tuple[str, str], list[str]] = {}
+    for (state, event), following in transitions.items():
+        events.setdefault((state, following), []).append(event)
+    lines += [f"    {state} --> {to}: {', '.join(names)}" for (state, to), names in events.items()]
+    ends = {to for to in transitions.values() if not any(state == to for state, _ in transitions)}
+    lines += [f"    {end} --> [*]" for end in sorted(ends)]
+    return "\n".join([*lines, "```"])
+
+
+def architecture_page(text: str) -> str:
+    """ARCHITECTURE.md with what stands between its markers written anew."""
+    states = "\n\n".join(
+        [
+            "A task's Execution:",
+            _state_diagram(TASK_TRANSITIONS),  # type: ignore[arg-type]
+            "A job:",
+            _state_diagram(JOB_TRANSITIONS),  # type: ignore[arg-type]
+        ]
+    )
+    for marker, content in (("states", f"\n{states}\n"), ("modules", _module_map())):
+        begin, end = f"<!-- {marker} -->\n", f"<!-- /{marker} -->"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = f"{before}{begin}{content}\n{end}{after}"
+    return text
+
+
 def main() -> None:
-    """Write both pages into the directory named on the command line."""
+    """Write the pages into the directory named on the command line."""
     directory = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
     (directory / "CLI.md").write_text(cli_page(), encoding="utf-8")
     (directory / "SETTINGS.md").write_text(settings_page(), encoding="utf-8")
+    architecture = directory / "ARCHITECTURE.md"
+    architecture.write_text(architecture_page(architecture.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
