@@ -155,10 +155,13 @@ class Daemons:
         )
         self.run = RunDirectory(self.settings)
         self.registered = threading.Semaphore(0)
+        self.threads: dict[JobManagerServer, threading.Thread] = {}
 
     def jobmanager(self) -> JobManagerServer:
         server = JobManagerServer(self.settings, self.context)
-        threading.Thread(target=server.run, daemon=True).start()
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        self.threads[server] = thread
         return server
 
     def taskmanager(self, versions: Versions | None = None) -> TaskManagerServer:
@@ -173,6 +176,13 @@ class Daemons:
             versions=versions,
             on_registered=self.registered.release,
         )
+
+    def stop(self, server: JobManagerServer) -> None:
+        """End a JobManager and wait until its port is free."""
+        server.stop()
+        self.threads[server].join(DEADLINE_S)
+        server.close()
+        wait_port_free(self.port)
 
     def close(self) -> None:
         self.context.destroy(linger=0)
@@ -199,9 +209,7 @@ def test_taskmanager_waits_for_its_jobmanager_and_finds_the_next_one(daemons):
             assert [tm.taskmanager_id for tm in client.cluster_status().taskmanagers] == [
                 taskmanager.taskmanager_id
             ]
-        server.stop()
-        wait_port_free(daemons.port)
-        server.close()
+        daemons.stop(server)
     taskmanager.stop()
     thread.join(DEADLINE_S)
     assert not thread.is_alive()
@@ -226,7 +234,7 @@ def test_taskmanager_of_another_python_gives_up_with_both_versions(daemons):
         taskmanager.run()
     assert "2.7" in str(caught.value)
     assert ours.python in str(caught.value)
-    server.stop()
+    daemons.stop(server)
 
 
 def test_cluster_with_keys_serves_members_only(tmp_path):
