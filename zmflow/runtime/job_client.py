@@ -40,9 +40,10 @@ def _place(failure: TaskFailure, status: JobStatus) -> str:
         parallelism = next((v.parallelism for v in status.vertices if v.name == failure.vertex_name), 0)
         of = f"/{parallelism}" if parallelism else ""
         parts.append(f"subtask {failure.subtask_index + 1}{of}")
+    where = ("In " + ", ".join(parts)) if parts else ""
     if failure.host:
-        parts.append(f"host {failure.host}")
-    return ("In " + ", ".join(parts) + ".") if parts else ""
+        where = f"{where}, on host {failure.host}" if where else f"On host {failure.host}"
+    return f"{where}." if where else ""
 
 
 class RemoteJobClient:

@@ -1,0 +1,35 @@
+"""What a person is told about a failed job."""
+
+import pytest
+
+from zmflow.protocol.messages import JobStatus, JobSummary, TaskFailure, VertexStatus
+from zmflow.runtime.job_client import job_failed_error
+
+PLACE = {"host": "h1", "vertex_name": "map -> sink", "operator_name": "map", "subtask_index": 1}
+
+
+def failed(failure: TaskFailure | None) -> JobStatus:
+    """The status of a job that failed this way."""
+    summary = JobSummary("9f", "counts", "FAILED", 1, 2, 2, 0, 0)
+    vertices = [VertexStatus("v1", "map -> sink", ["map", "sink"], 4, "default", [])]
+    return JobStatus(0, summary, "it failed", vertices, failure, 5)
+
+
+@pytest.mark.parametrize(
+    ("failure", "detail"),
+    [
+        (
+            TaskFailure("user", "E: x", user_traceback="File a\nE: x\n", traceback="all", **PLACE),
+            "File a\nE: x\nIn operator 'map', in chain 'map -> sink', subtask 2/4, on host h1.",
+        ),
+        (TaskFailure("taskmanager", "gone", host="h1"), "On host h1."),
+        (TaskFailure("engine", "E: x", traceback="all frames\n"), "all frames"),
+        (TaskFailure("slots", "no slots"), None),
+        (None, "it failed"),
+    ],
+)
+def test_detail_of_a_failure(failure, detail):
+    """The user's traceback comes first, then the place; engine frames only where there are no user's."""
+    error = job_failed_error(failed(failure))
+    assert error.detail == detail
+    assert error.message.startswith("Job 'counts' failed")
