@@ -81,7 +81,7 @@ class JobManagerServer:
 
     def run(self) -> None:
         """Serve until ``stop``. Closes its sockets at the end."""
-        self._logger.info(f"JobManager {self.name} serves {self.endpoint}.", epoch=EPOCH_WITHOUT_ELECTION)
+        self._logger.info("The JobManager started.", endpoint=self.endpoint, epoch=EPOCH_WITHOUT_ELECTION)
         poller = zmq.Poller()
         poller.register(self._control.socket, zmq.POLLIN)
         poller.register(self._control.monitor, zmq.POLLIN)

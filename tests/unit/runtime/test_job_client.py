@@ -12,7 +12,7 @@ def failed(failure: TaskFailure | None) -> JobStatus:
     """The status of a job that failed this way."""
     summary = JobSummary("9f", "counts", "FAILED", 1, 2, 2, 0, 0)
     vertices = [VertexStatus("v1", "map -> sink", ["map", "sink"], 4, "default", [])]
-    return JobStatus(0, summary, "it failed", vertices, failure, 5)
+    return JobStatus(1, 0, summary, "it failed", vertices, failure, 5)
 
 
 @pytest.mark.parametrize(
