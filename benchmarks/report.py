@@ -39,14 +39,16 @@ def _figures(result: BenchmarkResult) -> Iterator[str]:
     )
     yield f"**{result.title}** ({parameters}; {result.verified})"
     yield ""
-    yield "| | Unit | Steady state | Whole process |"
-    yield "|---|---|---:|---:|"
+    scopes = [
+        scope for scope in ("steady state", "whole process") if any(e.scope == scope for e in result.figures)
+    ]
+    yield "| | Unit | " + " | ".join(scope.capitalize() for scope in scopes) + " |"
+    yield "|---|---|" + "---:|" * len(scopes)
     by_name: dict[tuple[str, str], dict[str, Figure]] = {}
     for each in result.figures:
         by_name.setdefault((each.name, each.unit), {})[each.scope] = each
-    for (name, unit), scopes in by_name.items():
-        cells = [_cell(scopes.get(scope)) for scope in ("steady state", "whole process")]
-        yield f"| {name} | {unit} | {cells[0]} | {cells[1]} |"
+    for (name, unit), found in by_name.items():
+        yield f"| {name} | {unit} | " + " | ".join(_cell(found.get(scope)) for scope in scopes) + " |"
 
 
 def _cell(figure: Figure | None) -> str:

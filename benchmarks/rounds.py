@@ -96,7 +96,9 @@ def run_process(
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}{done.stdout}")
     lines = done.stdout.strip().splitlines()
-    said = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
+    said: dict[str, float | int | str | list[float]] = next(
+        (json.loads(line) for line in reversed(lines) if line.startswith("{")), {}
+    )
     return Sample(whole_s, said)
 
 

@@ -56,7 +56,7 @@ def plane(directory: str, name: str, host_id: str) -> Any:
 
 
 def receive(directory: str, parent: Connection) -> None:
-    """The receiving process: a gate with some channels, and a task that takes frames and frees their place."""
+    """The receiving process: a gate of some channels, and a task that takes frames and frees them."""
     from zmflow.protocol.frames import Frame, FrameKind
     from zmflow.runtime.channels import InputChannel
 
