@@ -36,8 +36,11 @@ END = object()
 """A local channel's END_OF_DATA."""
 
 
-class TaskCanceledError(Exception):
-    """Ends a task that was cancelled, at the next place where it would wait or begin a batch."""
+class TaskCanceledError(BaseException):
+    """Ends a task that was cancelled, where it waits, between batches, or inside user code.
+
+    Not an ``Exception``, so that user code which catches those does not keep a cancelled task alive.
+    """
 
 
 class Permits:

@@ -1,12 +1,13 @@
 """A task: one subtask of one vertex on a thread of its own.
 
 The thread owns the chain. It waits at two places only, its mailbox and a permit of an output channel, and
-cancellation breaks both. User code that never returns is not interrupted: the TaskManager kills the worker
-when the grace period is over.
+cancellation breaks both. User code is interrupted between two bytecodes, as Flink interrupts its threads; code
+that sits in a C call, or that refuses to end, goes when the TaskManager kills the worker after the grace period.
 """
 
 from __future__ import annotations
 
+import ctypes
 import pickle
 import random
 import threading
@@ -95,6 +96,7 @@ class Task:
             for gate, channels in enumerate(deployment.gate_channels)
         ]
         self.canceled = False
+        self._interruptible = False
         self._settings = settings
         self._environment = environment
         self._partitions: list[list[Channel]] = []
@@ -126,6 +128,11 @@ class Task:
         for channels in self._partitions:
             for channel in channels:
                 channel.permits.cancel()
+
+    def interrupt(self) -> None:
+        """Raise inside user code that has not returned since the task was cancelled."""
+        if self._interruptible and self._thread.ident is not None:
+            _raise_in_thread(self._thread.ident, TaskCanceledError)
 
     def fail(self, error: BaseException) -> None:
         """Let the task fail with an error from another thread."""
@@ -176,6 +183,7 @@ class Task:
     def _live(self) -> None:
         completed = False
         try:
+            self._interruptible = True
             self._environment.report(self, "INITIALIZING", None)
             spec: ChainSpec = pickle.loads(self.deployment.operators)
             install_classes(spec.classes)
@@ -191,6 +199,9 @@ class Task:
             self._finish_outputs()
             completed = True
         finally:
+            # From here on the task ends by itself; an interrupt under way must not hit the cleaning up.
+            self._interruptible = False
+            _raise_in_thread(threading.get_ident(), None)
             self._close(completed)
 
     def _build(self, spec: ChainSpec) -> None:
@@ -374,3 +385,10 @@ class Task:
             if output.due <= now:
                 output.writer.flush()
                 output.due = now + output.timeout_s
+
+
+def _raise_in_thread(ident: int, kind: type[BaseException] | None) -> None:
+    """Let a thread raise at its next bytecode; None takes back what it has not raised yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(ident), ctypes.py_object(kind) if kind is not None else None
+    )

@@ -63,6 +63,10 @@ METRICS_INTERVAL_MS = 250
 """How often counters travel: a person reads a rate about four times a second, and a message of some
 hundred bytes per task costs nothing at that pace."""
 
+INTERRUPT_INTERVAL_S = 0.2
+"""How long a cancelled task may take to notice before its user code is interrupted, and between interrupts: most
+tasks notice within a batch, some milliseconds."""
+
 COLLECT_UNACKED_MAX = 8
 """Batches of collected rows under way to the client per subtask: enough to cover a round trip through
 TaskManager and JobManager, few enough that neither holds much of them."""
@@ -83,6 +87,7 @@ class SlotWorker:
         self._tasks: dict[str, Task] = {}
         self._by_subtask: dict[tuple[str, int], Task] = {}
         self._enumerator_inboxes: dict[str, SimpleQueue[int | None]] = defaultdict(SimpleQueue)
+        self._canceled: dict[str, float] = {}  # attempts that were cancelled and have not ended, since when
         self._coordinators: list[SourceCoordinator] = []
         self._collects: dict[tuple[str, str, int], _Collect] = {}
         self._outbox: Outbox[Message] = Outbox()
@@ -115,12 +120,13 @@ class SlotWorker:
         poller = zmq.Poller()
         poller.register(self._control, zmq.POLLIN)
         poller.register(self._outbox.wake_fd, zmq.POLLIN)
-        metrics_due = time.monotonic()
+        metrics_due = interrupt_due = time.monotonic()
         serving = True
         while serving:
             wait_ms: int | None = None
             if self._tasks:
-                wait_ms = max(0, int((metrics_due - time.monotonic()) * 1000) + 1)
+                due = min(metrics_due, interrupt_due) if self._canceled else metrics_due
+                wait_ms = max(0, int((due - time.monotonic()) * 1000) + 1)
             if not self._outbox.prepare_to_sleep():
                 wait_ms = 0
             events = dict(poller.poll(wait_ms))
@@ -132,6 +138,9 @@ class SlotWorker:
             if self._tasks and time.monotonic() >= metrics_due:
                 metrics_due = time.monotonic() + METRICS_INTERVAL_MS / 1000
                 self._send_metrics()
+            if self._canceled and time.monotonic() >= interrupt_due:
+                interrupt_due = time.monotonic() + INTERRUPT_INTERVAL_S
+                self._interrupt_canceled()
         for coordinator in self._coordinators:
             coordinator.stop()
         self._control.close()
@@ -171,6 +180,7 @@ class SlotWorker:
         self._control.send(encode_message(message))
         if isinstance(message, TaskStateChanged) and message.state in ("FINISHED", "FAILED", "CANCELED"):
             task = self._tasks.pop(message.attempt_id, None)
+            self._canceled.pop(message.attempt_id, None)
             if task is not None:
                 for gate in range(len(task.gates)):
                     self._data.drop_gate(message.attempt_id, gate)
@@ -228,9 +238,15 @@ class SlotWorker:
         if task is None:
             return
         task.cancel()
+        self._canceled.setdefault(attempt_id, time.monotonic())
         for collect in self._collects.values():
             if collect.task is task:
                 collect.permits.cancel()
+
+    def _interrupt_canceled(self) -> None:
+        for attempt_id, since in self._canceled.items():
+            if time.monotonic() - since >= INTERRUPT_INTERVAL_S:
+                self._tasks[attempt_id].interrupt()
 
     def _operator_event(self, message: OperatorEvent) -> None:
         if message.to_subtask < 0:
