@@ -1,8 +1,8 @@
 """A task: one subtask of one vertex on a thread of its own.
 
 The thread owns the chain. It waits at two places only, its mailbox and a permit of an output channel, and
-cancellation breaks both. User code is interrupted between two bytecodes, as Flink interrupts its threads; code
-that sits in a C call, or that refuses to end, goes when the TaskManager kills the worker after the grace period.
+cancellation breaks both. User code is interrupted between two bytecodes, as Flink interrupts its threads. Code
+that sits in a C call, or that refuses to end, goes when the TaskManager kills the worker after the grace.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ METRICS_INTERVAL_MS = 250
 hundred bytes per task costs nothing at that pace."""
 
 INTERRUPT_INTERVAL_S = 0.2
-"""How long a cancelled task may take to notice before its user code is interrupted, and between interrupts: most
-tasks notice within a batch, some milliseconds."""
+"""How long a cancelled task may take to notice before its user code is interrupted, and from one interrupt to
+the next: most tasks notice within a batch, some milliseconds."""
 
 COLLECT_UNACKED_MAX = 8
 """Batches of collected rows under way to the client per subtask: enough to cover a round trip through
