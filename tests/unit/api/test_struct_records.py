@@ -1,4 +1,4 @@
-"""msgspec.Structs of the program itself cannot travel by value; it is said, not found out from wrong records."""
+"""Structs of the program itself cannot travel by value: it is said, not found out from wrong records."""
 
 from __future__ import annotations
 
