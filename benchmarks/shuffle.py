@@ -20,6 +20,13 @@ from typing import Any
 
 from benchmarks.results import BenchmarkResult, at_least, figure
 from benchmarks.rounds import run_rounds
+from zmflow.config import (
+    BUFFERS_PER_CHANNEL,
+    FLOATING_BUFFERS_PER_GATE,
+    FLOATING_BUFFERS_PER_PARTITION,
+    MAX_BUFFERS_PER_CHANNEL,
+    Settings,
+)
 
 __all__ = ["NAME", "measure"]
 
@@ -31,8 +38,8 @@ FRAMES_QUICK = 8_192
 CHANNELS = 2
 """As many as a task has to one process at parallelism 2 with two producers."""
 
-EXCLUSIVE, FLOATING, PERMITS = 2, 8, 10
-"""The defaults of the settings for credits and for frames that may wait."""
+DEFAULTS = Settings()
+"""Credits and frames that may wait are those of a job."""
 
 
 def plane(directory: str, name: str, host_id: str) -> Any:
@@ -40,7 +47,9 @@ def plane(directory: str, name: str, host_id: str) -> Any:
     import zmq
 
     from zmflow.runtime.network import DataPlane
+    from zmflow.runtime.worker import SWITCH_INTERVAL_S
 
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     made = DataPlane(
         zmq.Context.instance(),
         ipc=f"ipc://{directory}/{name}",
@@ -48,8 +57,8 @@ def plane(directory: str, name: str, host_id: str) -> Any:
         advertised_host="127.0.0.1",
         host_id=host_id,
         keys=None,
-        exclusive=EXCLUSIVE,
-        floating=FLOATING,
+        exclusive=DEFAULTS[BUFFERS_PER_CHANNEL],
+        floating=DEFAULTS[FLOATING_BUFFERS_PER_GATE],
     )
     made.start()
     return made
@@ -58,7 +67,7 @@ def plane(directory: str, name: str, host_id: str) -> Any:
 def receive(directory: str, parent: Connection) -> None:
     """The receiving process: a gate of some channels, and a task that takes frames and frees them."""
     from zmflow.protocol.frames import Frame, FrameKind
-    from zmflow.runtime.channels import InputChannel
+    from zmflow.runtime.channels import InputChannel, Releases
 
     mailbox: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
     gate = [InputChannel(0, index, mailbox, ("receiver", 0)) for index in range(CHANNELS)]
@@ -67,6 +76,7 @@ def receive(directory: str, parent: Connection) -> None:
     parent.send(data_plane.endpoint)
     frames = size = first_ns = last_ns = 0
     open_channels = CHANNELS
+    releases = Releases(mailbox)
     while open_channels:
         channel, frame = mailbox.get()
         assert isinstance(frame, Frame)
@@ -77,7 +87,7 @@ def receive(directory: str, parent: Connection) -> None:
             assert frame.payload[0] == channel.index
             frames += 1
             size += len(frame.payload)
-        channel.release()
+        releases.add(channel)
         last_ns = time.monotonic_ns()
     parent.send({"steady_s": (last_ns - first_ns) / 1e9, "frames": frames, "bytes": size})
     data_plane.stop()
@@ -95,10 +105,11 @@ def through_data_plane(transport: str, frames: int) -> dict[str, float]:
         endpoint = ours.recv()
         # Workers of one host use ipc; a sender that says it is elsewhere uses tcp.
         data_plane = plane(directory, "sender", "receiver" if transport == "ipc" else "elsewhere")
+        permits = DEFAULTS[MAX_BUFFERS_PER_CHANNEL] + DEFAULTS[FLOATING_BUFFERS_PER_PARTITION] // CHANNELS
         channels = [
             data_plane.connect(
                 ChannelTarget("receiver", 0, index, "", endpoint),
-                permits=PERMITS,
+                permits=permits,
                 compression="none",
                 on_lost=print,
             )

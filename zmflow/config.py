@@ -237,15 +237,22 @@ BUFFERS_PER_CHANNEL = _integer(
 )
 FLOATING_BUFFERS_PER_GATE = _integer(
     "taskmanager.network.memory.floating-buffers-per-gate",
-    "8",
-    "Credits the channels of a gate share by backlog.",
+    "62",
+    "Credits the channels of a gate share by backlog. Flink has 8; with 62 a busy channel sends eight "
+    "frames at once, which doubles its rate.",
     most=65536,
 )
 MAX_BUFFERS_PER_CHANNEL = _integer(
     "taskmanager.network.memory.max-buffers-per-channel",
     "10",
-    "Frames a producer may have waiting for one consumer.",
+    "Frames a producer may have waiting for one consumer, whatever the number of consumers.",
     least=1,
+    most=65536,
+)
+FLOATING_BUFFERS_PER_PARTITION = _integer(
+    "taskmanager.network.memory.floating-buffers-per-partition",
+    "54",
+    "Further waiting frames of a result partition, divided equally among its consumers.",
     most=65536,
 )
 COMPRESSION_CODEC = _choice(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -25,12 +25,17 @@ __all__ = [
     "LocalChannel",
     "Mailbox",
     "Permits",
+    "Releases",
     "RemoteChannel",
     "TaskCanceledError",
 ]
 
 Mailbox = SimpleQueue[tuple[Any, Any]]
 """What a task reads: (input channel, Frame | rows | END), or (None, a control item)."""
+
+RELEASES_HELD_MAX = 4
+"""Small beside the 64 credits a busy channel has by default, so that its sender never runs dry while notices
+wait; when no input waits they leave at once."""
 
 END = object()
 """A local channel's END_OF_DATA."""
@@ -88,7 +93,7 @@ class _Transmitter(Protocol):
 
     def transmit(self, channel: RemoteChannel, frame: Frame) -> None: ...
 
-    def consumed(self, channel: InputChannel) -> None: ...
+    def consumed(self, channels: Sequence[InputChannel]) -> None: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -110,12 +115,32 @@ class InputChannel:
         rows: Rows = decode_batch(received) if received.__class__ is Frame else received
         return rows
 
-    def release(self) -> None:
-        """The task is done with a batch: its place is free."""
-        if self.permits is not None:
-            self.permits.give()
-        elif self.network is not None:
-            self.network.consumed(self)
+
+class Releases:
+    """Batches a task is done with: the places they held are given back in lots.
+
+    Each notice to the network thread may wake it, and a thread that wakes takes the interpreter lock from the
+    task. So notices for remote channels gather while more input waits; a local producer is told at once.
+    """
+
+    __slots__ = ("_mailbox", "_remote")
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._remote: list[InputChannel] = []
+
+    def add(self, channel: InputChannel) -> None:
+        """The task is done with a batch of this channel."""
+        if channel.permits is not None:
+            channel.permits.give()
+            return
+        remote = self._remote
+        remote.append(channel)
+        if len(remote) >= RELEASES_HELD_MAX or self._mailbox.empty():
+            network = channel.network
+            assert network is not None
+            network.consumed(remote)
+            self._remote = []
 
 
 class LocalChannel:

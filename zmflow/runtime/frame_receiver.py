@@ -73,6 +73,7 @@ class FrameReceiver:
         self._waiting: dict[GateKey, list[tuple[_Sender, int, int]]] = {}
         self._waiting_count = 0
         self._granting: dict[bytes, _Sender] = {}
+        self._arrived: list[tuple[InputChannel, Frame]] = []
 
     def add_gate(self, key: GateKey, channels: Sequence[InputChannel]) -> None:
         """A task is deployed: its gate may receive, and senders that waited for it get their credits."""
@@ -88,11 +89,12 @@ class FrameReceiver:
             for number in [n for n, (owner, _) in sender.channels.items() if owner is gate]:
                 del sender.channels[number]
 
-    def consumed(self, channel: InputChannel) -> None:
-        """A task is done with a frame."""
-        gate = self._gates.get(channel.gate_key)
-        if gate is not None:
-            self._grant(gate, gate.credits.consumed(channel.index))
+    def consumed(self, channels: Sequence[InputChannel]) -> None:
+        """A task is done with a frame of each of these channels."""
+        for channel in channels:
+            gate = self._gates.get(channel.gate_key)
+            if gate is not None:
+                self._grant(gate, gate.credits.consumed(channel.index))
 
     def receive(self) -> list[tuple[bytes, ProtocolError]]:
         """Take what waits on the ROUTER. Returns the connections that broke the protocol, with why."""
@@ -116,6 +118,12 @@ class FrameReceiver:
                 self._abandon(sender, error)
                 offenders.append((identity, error))
         return offenders
+
+    def deliver(self) -> None:
+        """Put the frames that have arrived into their tasks' mailboxes."""
+        for channel, frame in self._arrived:
+            channel.mailbox.put((channel, frame))
+        self._arrived.clear()
 
     def flush(self) -> None:
         """Send the credits that were granted."""
@@ -149,7 +157,7 @@ class FrameReceiver:
             grants = gate.credits.received(channel.index, frame.backlog)
             if grants:
                 self._grant(gate, grants)
-            channel.mailbox.put((channel, frame))
+            self._arrived.append((channel, frame))
         elif kind == FrameKind.HELLO:
             self._greet(sender, frame)
         elif kind == FrameKind.OPEN:

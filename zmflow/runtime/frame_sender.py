@@ -23,7 +23,7 @@ from zmflow.protocol.frames import (
     encode_frames,
 )
 from zmflow.protocol.versions import Versions
-from zmflow.runtime.channels import RemoteChannel
+from zmflow.runtime.channels import Permits, RemoteChannel
 
 __all__ = ["FrameSender"]
 
@@ -49,6 +49,7 @@ class FrameSender:
         self._hello = msgspec.msgpack.encode(versions)
         self._connections: dict[str, _Connection] = {}
         self._by_socket: dict[zmq.Socket[bytes], _Connection] = {}
+        self._left: list[Permits] = []  # of frames that have left, one entry per frame
         self._unsent: dict[int, _Connection] = {}  # by id: connections with something that may leave
 
     def open(self, channel: RemoteChannel, address: str) -> None:
@@ -88,7 +89,13 @@ class FrameSender:
         while self._unsent:
             _, connection = self._unsent.popitem()
             while connection.announcements or connection.ready:
-                connection.socket.send(_next_message(connection))
+                connection.socket.send(self._next_message(connection))
+
+    def give_permits(self) -> None:
+        """Let the tasks whose frames have left go on."""
+        for permits in self._left:
+            permits.give()
+        self._left.clear()
 
     def close(self) -> None:
         """Close every connection; frames that have not left are dropped."""
@@ -114,6 +121,26 @@ class FrameSender:
         connection.ready.append(channel)
         self._unsent[id(connection)] = connection
 
+    def _next_message(self, connection: _Connection) -> bytes:
+        frames: list[Frame] = []
+        size = 0
+        while connection.announcements and len(frames) < FRAMES_PER_MESSAGE_MAX:
+            frames.append(connection.announcements.popleft())
+        ready = connection.ready
+        while ready and size < MESSAGE_TARGET_BYTES and len(frames) < FRAMES_PER_MESSAGE_MAX:
+            channel = ready.popleft()
+            queue, balance = channel.queue, channel.balance
+            kind, number, payload, _, records, layout, codec, raw_size = queue.popleft()
+            frames.append(Frame(kind, number, payload, len(queue), records, layout, codec, raw_size))
+            size += len(payload)
+            balance.spend()
+            self._left.append(channel.permits)
+            if queue and balance.available:
+                ready.append(channel)
+            else:
+                channel.ready = False
+        return encode_frames(frames)
+
 
 def _messages(socket: zmq.Socket[bytes]) -> Iterator[bytes]:
     while True:
@@ -121,24 +148,3 @@ def _messages(socket: zmq.Socket[bytes]) -> Iterator[bytes]:
             yield socket.recv(zmq.NOBLOCK)
         except zmq.Again:
             return
-
-
-def _next_message(connection: _Connection) -> bytes:
-    frames: list[Frame] = []
-    size = 0
-    while connection.announcements and len(frames) < FRAMES_PER_MESSAGE_MAX:
-        frames.append(connection.announcements.popleft())
-    ready = connection.ready
-    while ready and size < MESSAGE_TARGET_BYTES and len(frames) < FRAMES_PER_MESSAGE_MAX:
-        channel = ready.popleft()
-        queue, balance = channel.queue, channel.balance
-        kind, number, payload, _, records, layout, codec, raw_size = queue.popleft()
-        frames.append(Frame(kind, number, payload, len(queue), records, layout, codec, raw_size))
-        size += len(payload)
-        balance.spend()
-        channel.permits.give()
-        if queue and balance.available:
-            ready.append(channel)
-        else:
-            channel.ready = False
-    return encode_frames(frames)

@@ -128,9 +128,9 @@ class DataPlane:
         """Queue a frame; called with a permit held."""
         self._outbox.post(lambda: self._sender.queue(channel, frame))
 
-    def consumed(self, channel: InputChannel) -> None:
-        """A frame of this channel was processed."""
-        self._outbox.post(lambda: self._receiver.consumed(channel))
+    def consumed(self, channels: Sequence[InputChannel]) -> None:
+        """A frame of each of these channels was processed."""
+        self._outbox.post(lambda: self._receiver.consumed(channels))
 
     # -- the thread --------------------------------------------------------------------------------
 
@@ -170,6 +170,9 @@ class DataPlane:
                     self._receive_credits(socket)
             receiver.flush()
             sender.flush()
+            # Last, because whoever is woken wants the interpreter lock, which polling is about to give up.
+            receiver.deliver()
+            sender.give_permits()
         sender.close()
         router.close()
 

@@ -1,8 +1,8 @@
 """A task: one subtask of one vertex on a thread of its own.
 
 The thread owns the chain. It waits at two places only, its mailbox and a permit of an output channel, and
-cancellation breaks both. User code is interrupted between two bytecodes, as Flink interrupts its threads. Code
-that sits in a C call, or that refuses to end, goes when the TaskManager kills the worker after the grace.
+cancellation breaks both. User code is interrupted between two bytecodes, as Flink interrupts its threads.
+Code that sits in a C call, or that refuses to end, goes when the TaskManager kills the worker.
 """
 
 from __future__ import annotations
@@ -28,7 +28,15 @@ from zmflow.graph.job_graph import ChainSpec
 from zmflow.graph.partitioners import CustomPartitioner, HashPartitioner, RebalancePartitioner
 from zmflow.protocol.frames import Frame, FrameKind
 from zmflow.protocol.messages import TaskCounters, TaskDeployment, TaskFailure, TaskState
-from zmflow.runtime.channels import END, InputChannel, LocalChannel, Mailbox, RemoteChannel, TaskCanceledError
+from zmflow.runtime.channels import (
+    END,
+    InputChannel,
+    LocalChannel,
+    Mailbox,
+    Releases,
+    RemoteChannel,
+    TaskCanceledError,
+)
 from zmflow.runtime.shipped_code import install_classes
 from zmflow.runtime.source_coordinator import ADD_SPLITS, decode_event
 from zmflow.runtime.task_failure import describe_failure
@@ -101,6 +109,7 @@ class Task:
         self._environment = environment
         self._partitions: list[list[Channel]] = []
         self._outputs: list[_Output] = []
+        self._releases = Releases(self.mailbox)
         self._input = InputState(deployment.gate_channels)
         self._chain: Chain | None = None
         self._functions: list[Function] = []  # key selectors and partitioners of the outputs
@@ -296,7 +305,7 @@ class Task:
             if channel is None:
                 self._control(item)
             elif item is END or (item.__class__ is Frame and item.kind == FrameKind.END_OF_DATA):
-                channel.release()
+                self._releases.add(channel)
                 self._input.ended(channel.gate, channel.index)
             else:
                 rows = channel.decode(item)
@@ -304,7 +313,7 @@ class Task:
                 if item.__class__ is Frame:
                     self._bytes_in += len(item.payload)
                 self._process(rows)
-                channel.release()
+                self._releases.add(channel)
 
     def _run_source(self, chain: Chain) -> None:
         operator = chain.source

@@ -23,6 +23,7 @@ from zmflow.config import (
     BUFFERS_PER_CHANNEL,
     COMPRESSION_CODEC,
     FLOATING_BUFFERS_PER_GATE,
+    FLOATING_BUFFERS_PER_PARTITION,
     LOG_LEVEL,
     MAX_BUFFERS_PER_CHANNEL,
     Settings,
@@ -207,7 +208,10 @@ class SlotWorker:
         for task in tasks:
             task.connect(
                 [
-                    [self._channel(task, target) for target in partition.targets]
+                    [
+                        self._channel(task, target, self._permits(len(partition.targets)))
+                        for target in partition.targets
+                    ]
                     for partition in task.deployment.partitions
                 ]
             )
@@ -219,8 +223,12 @@ class SlotWorker:
         ipc_path = self._boot.data_ipc_endpoint.removeprefix("ipc://")
         return Path(ipc_path).parent / f"code-{self._boot.allocation_id}"
 
-    def _channel(self, task: Task, target: ChannelTarget) -> LocalChannel | RemoteChannel:
-        permits = self._settings[MAX_BUFFERS_PER_CHANNEL]
+    def _permits(self, channels: int) -> int:
+        """Frames that may wait in each channel of a result partition: its own and its share of the rest."""
+        shared = self._settings[FLOATING_BUFFERS_PER_PARTITION]
+        return self._settings[MAX_BUFFERS_PER_CHANNEL] + shared // channels
+
+    def _channel(self, task: Task, target: ChannelTarget, permits: int) -> LocalChannel | RemoteChannel:
         local = self._tasks.get(target.attempt_id)
         if local is not None:
             return LocalChannel(local.gates[target.gate_index][target.channel_index], permits)

@@ -17,7 +17,14 @@ from zmflow.execution.batches import decode_batch
 from zmflow.protocol.frames import Frame, FrameKind, encode_frames
 from zmflow.protocol.messages import ChannelTarget, DataEndpoint
 from zmflow.protocol.versions import Versions, local_versions
-from zmflow.runtime.channels import InputChannel, LocalChannel, Permits, RemoteChannel, TaskCanceledError
+from zmflow.runtime.channels import (
+    InputChannel,
+    LocalChannel,
+    Permits,
+    Releases,
+    RemoteChannel,
+    TaskCanceledError,
+)
 from zmflow.runtime.frame_receiver import ChannelAddress
 from zmflow.runtime.network import DataPlane
 from zmflow.runtime.security import generate_keys
@@ -96,7 +103,7 @@ def test_batches_arrive_in_order_and_whole(ends: Ends, via: str, compression: st
         source, frame = ends.receive()
         assert source is channel
         received.append(decode_batch(frame))
-        source.release()
+        Releases(ends.mailbox).add(source)
     out.end()
     assert batches == received
     assert ends.receive()[1].kind == FrameKind.END_OF_DATA
@@ -116,7 +123,7 @@ def test_a_sender_stops_at_its_credits_and_goes_on_when_they_return(ends: Ends) 
     for expected in range(sent):
         source, frame = ends.receive()
         assert [expected] == decode_batch(frame)
-        source.release()
+        Releases(ends.mailbox).add(source)
     assert channel is source
     wait_until(lambda: not out.queue)
 
@@ -163,7 +170,7 @@ def test_local_channels_hand_over_by_reference() -> None:
     out.send(rows)
     source, received = mailbox.get()
     assert received is rows
-    source.release()
+    Releases(mailbox).add(source)
     out.send([3])
 
 
