@@ -143,6 +143,7 @@ class Chain:
     def close(self, completed: bool) -> None:
         """Close the sink writers, then the functions. Every one is closed; the first error is raised."""
         first: BaseException | None = None
+        failed_in = self._current  # the operator an error that led here is put down to
         while self._writers or self._opened:
             try:
                 if self._writers:
@@ -152,8 +153,11 @@ class Chain:
                     self._current, function = self._opened.pop()
                     function.close()
             except Exception as error:  # noqa: BLE001 - the others must be closed too
-                first = first or error
+                if first is None:
+                    first = error
+                    failed_in = failed_in if failed_in is not None else self._current
                 completed = False
+        self._current = failed_in
         if first is not None:
             raise first
 
@@ -170,9 +174,9 @@ class Chain:
     @contextmanager
     def running(self, node: int) -> Iterator[None]:
         """Put errors in this block down to an operator whose code the task runs itself: a source."""
-        self._current = node
+        before, self._current = self._current, node
         yield
-        self._current = None
+        self._current = before
 
     # -- building ----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import pickle
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -111,6 +112,7 @@ class Task:
         self._outputs: list[_Output] = []
         self._releases = Releases(self.mailbox)
         self._input = InputState(deployment.gate_channels)
+        self._assigned: deque[tuple[str, Any]] = deque()  # splits the reader has not been given yet
         self._chain: Chain | None = None
         self._functions: list[Function] = []  # key selectors and partitioners of the outputs
         self._slices = SliceSize(0)
@@ -190,7 +192,6 @@ class Task:
             self._environment.report(self, state, failure)
 
     def _live(self) -> None:
-        completed = False
         try:
             self._interruptible = True
             self._environment.report(self, "INITIALIZING", None)
@@ -206,12 +207,20 @@ class Task:
                 self._run_input()
             chain.finish()
             self._finish_outputs()
-            completed = True
-        finally:
-            # From here on the task ends by itself; an interrupt under way must not hit the cleaning up.
-            self._interruptible = False
-            _raise_in_thread(threading.get_ident(), None)
-            self._close(completed)
+        except BaseException:
+            self._end_interruptions()
+            try:
+                self._close(completed=False)
+            except Exception as error:  # noqa: BLE001 - what led here is the error to report
+                self._log.error("closing a failed task failed too", why=repr(error))
+            raise
+        self._end_interruptions()
+        self._close(completed=True)
+
+    def _end_interruptions(self) -> None:
+        """From here on the task ends by itself; an interrupt under way must not hit the cleaning up."""
+        self._interruptible = False
+        _raise_in_thread(threading.get_ident(), None)
 
     def _build(self, spec: ChainSpec) -> None:
         deployment = self.deployment
@@ -328,13 +337,15 @@ class Task:
                 self._environment.request_split(self)
             while True:
                 while not self.mailbox.empty():
-                    self._source_control(self.mailbox.get()[1], reader)
+                    self._source_control(self.mailbox.get()[1])
                 with chain.running(0):
                     rows = reader.poll_next()
                 if rows is EndOfInput.END:
                     break
                 if rows is None:
-                    self._source_control(self._next_item()[1], reader)
+                    while not self._assigned:
+                        self._source_control(self._next_item()[1])
+                    self._assign(reader)
                 else:
                     self._records_in += len(rows)
                     self._process(rows)
@@ -342,14 +353,19 @@ class Task:
             with chain.running(0):
                 reader.close()
 
-    def _source_control(self, item: Any, reader: SourceReader[Any, Any]) -> None:
-        if not isinstance(item, bytes):
+    def _source_control(self, item: Any) -> None:
+        if isinstance(item, bytes):
+            self._assigned.append(decode_event(item))
+        else:
             self._control(item)
-            return
-        verb, argument = decode_event(item)
+
+    def _assign(self, reader: SourceReader[Any, Any]) -> None:
+        """Give the reader, which has nothing left, what the enumerator assigned."""
+        verb, splits = self._assigned.popleft()
         if verb == ADD_SPLITS:
-            reader.add_splits(argument)
-            # Ask for the next split while this one is read, so that the round trip costs nothing.
+            reader.add_splits(splits)
+            # The next split is asked for while this one is read, so that the round trip costs nothing; one
+            # ahead and no more, so that a fast reader does not hoard what a slow one could read.
             self._environment.request_split(self)
         else:
             reader.notify_no_more_splits()
