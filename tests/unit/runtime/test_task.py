@@ -1,0 +1,263 @@
+"""A task on its thread, with an environment that records what it asks for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+import cloudpickle
+import pytest
+
+from zmflow.api.functions import RuntimeContext
+from zmflow.api.operators import MapOperator, Operator, SinkFunctionOperator, SinkOperator, SourceOperator
+from zmflow.api.sinks import Sink, SinkWriter, WriterContext
+from zmflow.api.sources import (
+    EndOfInput,
+    Source,
+    SourceReader,
+    SplitEnumerator,
+    SplitEnumeratorContext,
+)
+from zmflow.config import Settings
+from zmflow.errors import ProtocolError
+from zmflow.graph.job_graph import ChainNode, ChainSpec
+from zmflow.protocol.messages import TaskDeployment, TaskFailure, TaskState
+from zmflow.runtime.channels import END, LocalChannel
+from zmflow.runtime.source_coordinator import ADD_SPLITS, NO_MORE_SPLITS, encode_event
+from zmflow.runtime.task import Task
+
+WAIT_S = 20.0
+
+SEEN: list[Any] = []
+GATE: SimpleQueue[None] = SimpleQueue()
+
+
+class Environment:
+    """The worker as a task sees it."""
+
+    host = "here"
+
+    def __init__(self) -> None:
+        self.states: SimpleQueue[tuple[TaskState, TaskFailure | None]] = SimpleQueue()
+        self.requests: SimpleQueue[int] = SimpleQueue()
+
+    def report(self, task: Task, state: TaskState, failure: TaskFailure | None) -> None:
+        self.states.put((state, failure))
+
+    def request_split(self, task: Task) -> None:
+        self.requests.put(task.deployment.subtask_index)
+
+    def start_enumerator(self, task: Task) -> None:
+        pass
+
+    def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
+        raise AssertionError("no collect sink here")
+
+    def end(self) -> tuple[TaskState, TaskFailure | None]:
+        """The state the task ends in, and why."""
+        while True:
+            state, failure = self.states.get(timeout=WAIT_S)
+            if state in ("FINISHED", "FAILED", "CANCELED"):
+                return state, failure
+
+
+def task(environment: Environment, *operators: Operator, gates: tuple[int, ...] = ()) -> Task:
+    nodes = [ChainNode(f"o{i}", f"op{i}", operator, i - 1) for i, operator in enumerate(operators)]
+    made = Task(
+        TaskDeployment(
+            attempt_id="j/v1/0/0",
+            job_id="j",
+            job_name="job",
+            vertex_id="v1",
+            vertex_name="chain",
+            subtask_index=0,
+            parallelism=1,
+            max_parallelism=128,
+            attempt_number=0,
+            operators=cloudpickle.dumps(ChainSpec(nodes)),
+            gate_channels=list(gates),
+            partitions=[],
+            settings={},
+            py_files=[],
+        ),
+        Settings(),
+        environment,
+    )
+    made.connect([])
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    SEEN.clear()
+    while not GATE.empty():
+        GATE.get()
+
+
+class Numbers(Source[int, range]):
+    """Each split is a range; the reader waits at a gate before each batch."""
+
+    def create_enumerator(self, context: SplitEnumeratorContext[range]) -> SplitEnumerator[range]:
+        raise AssertionError("the test assigns splits")
+
+    def create_reader(self, context: RuntimeContext) -> SourceReader[int, range]:
+        return NumbersReader()
+
+
+class NumbersReader(SourceReader[int, range]):
+    def __init__(self) -> None:
+        self.splits: list[range] = []
+        self.complete = False
+
+    def add_splits(self, splits: Sequence[range]) -> None:
+        assert not self.complete
+        self.splits += splits
+
+    def notify_no_more_splits(self) -> None:
+        self.complete = True
+
+    def poll_next(self) -> Sequence[int] | EndOfInput | None:
+        if not self.splits:
+            return EndOfInput.END if self.complete else None
+        assert len(self.splits) == 1, "a reader is given what it can read now"
+        GATE.get(timeout=WAIT_S)
+        return self.splits.pop()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.002)
+
+
+def test_a_source_asks_for_one_split_ahead_and_no_more() -> None:
+    """A reader that is busy with a split holds one more, so another reader finds the rest."""
+    environment = Environment()
+    running = task(environment, SourceOperator(Numbers()), SinkFunctionOperator(SEEN_APPEND))
+    running.start()
+    assert environment.requests.get(timeout=WAIT_S) == 0
+    running.operator_event(encode_event(ADD_SPLITS, [range(3)]))
+    environment.requests.get(timeout=WAIT_S)
+    running.operator_event(encode_event(ADD_SPLITS, [range(3, 5)]))
+    GATE.put(None)
+    environment.requests.get(timeout=WAIT_S)
+    running.operator_event(encode_event(NO_MORE_SPLITS))
+    assert environment.requests.empty(), "it reads the second split and has asked for the one after it"
+    GATE.put(None)
+    assert environment.end() == ("FINISHED", None)
+    assert SEEN == [0, 1, 2, 3, 4]
+    assert environment.requests.empty()
+    assert running.counters().records_in == 5
+
+
+def SEEN_APPEND(value: Any) -> None:
+    SEEN.append(value)
+
+
+def test_rows_pass_once_however_slow_the_function() -> None:
+    """While slices shrink and grow within one batch, no row is dropped or repeated."""
+
+    def sometimes_slow(value: int) -> int:
+        if value < 200:
+            time.sleep(0.001)
+        return value
+
+    environment = Environment()
+    running = task(environment, MapOperator(sometimes_slow), SinkFunctionOperator(SEEN_APPEND), gates=(1,))
+    channel = LocalChannel(running.gates[0][0], permits=100)
+    running.start()
+    for begin in range(0, 20_000, 5_000):
+        channel.send(list(range(begin, begin + 5_000)))
+    channel.end()
+    assert environment.end() == ("FINISHED", None)
+    assert list(range(20_000)) == SEEN
+
+
+class Writer(SinkWriter[int]):
+    def write(self, value: int) -> None:
+        raise ValueError(f"cannot write {value}")
+
+    def close(self, completed: bool) -> None:
+        SEEN.append(("closed", completed))
+        raise RuntimeError("cannot close either")
+
+
+class Unwilling(Sink[int]):
+    def create_writer(self, context: WriterContext) -> SinkWriter[int]:
+        return Writer()
+
+
+def test_the_first_error_and_its_operator_survive_closing() -> None:
+    """A sink that fails to write and then to close is reported for the write."""
+    environment = Environment()
+    running = task(environment, MapOperator(abs), SinkOperator(Unwilling()), gates=(1,))
+    channel = LocalChannel(running.gates[0][0], permits=1)
+    running.start()
+    channel.send([-7])
+    state, failure = environment.end()
+    assert state == "FAILED"
+    assert failure is not None
+    assert failure.operator_name == "op1"
+    assert "cannot write 7" in failure.summary
+    assert SEEN == [("closed", False)]
+
+
+@pytest.mark.parametrize("forgiving", [False, True])
+def test_a_function_that_never_returns_is_interrupted(forgiving: bool) -> None:
+    """Cancelling ends user code between bytecodes, also when it catches every Exception."""
+
+    def endless(value: int) -> int:
+        SEEN.append("began")
+        while True:
+            try:
+                sum(range(100))
+            except Exception:
+                if not forgiving:
+                    raise
+
+    environment = Environment()
+    running = task(environment, MapOperator(endless), SinkFunctionOperator(SEEN_APPEND), gates=(1,))
+    running.start()
+    LocalChannel(running.gates[0][0], permits=1).send([1])
+    wait_until(lambda: running.counters().records_in == 1)
+    running.cancel()
+    running.interrupt()
+    assert environment.end() == ("CANCELED", None)
+
+
+def test_cancelling_ends_a_task_that_waits_for_input() -> None:
+    """An idle task ends at once."""
+    environment = Environment()
+    running = task(environment, MapOperator(abs), SinkFunctionOperator(SEEN_APPEND), gates=(2,))
+    running.start()
+    running.cancel()
+    assert environment.end() == ("CANCELED", None)
+
+
+def test_a_damaged_peer_fails_the_task_as_the_engines_fault() -> None:
+    """An error from the network thread ends the task; it is not the user's."""
+    environment = Environment()
+    running = task(environment, MapOperator(abs), SinkFunctionOperator(SEEN_APPEND), gates=(1,))
+    running.start()
+    running.fail(ProtocolError("A frame's payload is damaged."))
+    state, failure = environment.end()
+    assert state == "FAILED"
+    assert failure is not None
+    assert failure.kind == "engine"
+
+
+def test_a_channel_that_ends_twice_is_refused() -> None:
+    """The end of a channel is counted once."""
+    environment = Environment()
+    running = task(environment, MapOperator(abs), SinkFunctionOperator(SEEN_APPEND), gates=(2,))
+    running.start()
+    channel = LocalChannel(running.gates[0][0], permits=1)
+    channel.end()
+    running.mailbox.put((running.gates[0][0], END))
+    state, failure = environment.end()
+    assert state == "FAILED"
+    assert failure is not None
+    assert "ended twice" in failure.summary
