@@ -46,8 +46,9 @@ from zmflow.config import (
 from zmflow.errors import JobGraphError
 from zmflow.graph.job_graph import JobGraph
 from zmflow.graph.job_graph_generator import JobProperties, generate_job_graph
+from zmflow.graph.partitioners import HashPartitioner
 from zmflow.graph.plan import execution_plan
-from zmflow.graph.stream_graph import GraphDefaults, StreamGraph, build_stream_graph
+from zmflow.graph.stream_graph import GraphDefaults, StreamEdge, StreamGraph, build_stream_graph
 from zmflow.graph.transformations import Node, OperatorKind, Partitioned, Transformation
 from zmflow.plugins import load_plugin
 
@@ -304,7 +305,11 @@ class StreamExecutionEnvironment:
                 return replace(operator, final_only=final_only)
             return operator
 
-        return build_stream_graph(self._recorded, defaults, prepare)
+        graph = build_stream_graph(self._recorded, defaults, prepare)
+        inputs = {
+            number: [_combining(edge, graph) for edge in edges] for number, edges in graph.inputs.items()
+        }
+        return replace(graph, inputs=inputs)
 
     def _job_graph(self, job_name: str) -> JobGraph:
         graph = self._stream_graph()
@@ -321,6 +326,18 @@ class StreamExecutionEnvironment:
             if serializer.classes:
                 job_graph = generate_job_graph(graph, properties, serializer.serialize)
             return job_graph
+
+
+def _combining(edge: StreamEdge, graph: StreamGraph) -> StreamEdge:
+    """The edge, with the aggregate behind it applied before it too where that cannot be told apart."""
+    aggregate = graph.nodes[edge.target].operator
+    if (
+        isinstance(edge.partitioner, HashPartitioner)
+        and isinstance(aggregate, KeyedAggregateOperator)
+        and aggregate.final_only
+    ):
+        return replace(edge, partitioner=replace(edge.partitioner, combine=aggregate))
+    return edge
 
 
 def _validate(graph: StreamGraph) -> None:

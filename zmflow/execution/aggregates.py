@@ -16,7 +16,7 @@ import msgspec
 
 from zmflow.errors import ConnectorError
 
-__all__ = ["AggregateKind", "Combine", "combiner_for"]
+__all__ = ["AdaptingCombine", "AggregateKind", "Combine", "combiner_for"]
 
 Combine = Callable[[Any, Any], Any]
 AggregateKind = Literal["sum", "min", "max", "min_by", "max_by"]
@@ -44,6 +44,29 @@ def combiner_for(kind: AggregateKind, field: Field, first: object) -> Combine:
     if type(first) is tuple and isinstance(field, int) and 0 <= field < len(first):
         return _tuple_combiner(kind, field, len(first), _general(kind, field))
     return _general(kind, field)
+
+
+class AdaptingCombine:
+    """Chooses the combiner when the first pair of records shows what they are.
+
+    ``resolved`` is the chosen function, or this object while there has been no pair.
+    """
+
+    __slots__ = ("_combine", "_field", "_kind")
+
+    def __init__(self, kind: AggregateKind, field: Field) -> None:
+        self._kind = kind
+        self._field = field
+        self._combine: Combine | None = None
+
+    def resolved(self) -> Combine:
+        """What to call for the next batch."""
+        return self._combine or self
+
+    def __call__(self, total: Any, record: Any) -> Any:
+        if self._combine is None:
+            self._combine = combiner_for(self._kind, self._field, total)
+        return self._combine(total, record)
 
 
 def _has_items(record: object) -> bool:

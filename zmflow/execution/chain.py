@@ -28,7 +28,7 @@ from zmflow.api.operators import (
 )
 from zmflow.api.sinks import SinkWriter, WriterContext
 from zmflow.errors import ProtocolError
-from zmflow.execution.aggregates import AggregateKind, Combine, combiner_for
+from zmflow.execution.aggregates import AdaptingCombine
 from zmflow.execution.batches import Rows
 from zmflow.execution.chain_code import SegmentCode, Step, compile_segment
 from zmflow.graph.job_graph import ChainNode, ChainSpec
@@ -253,7 +253,7 @@ class Chain:
                 return Step(index, "reduce", self._open(index, function), key), final_only
             case KeyedAggregateOperator(key_selector, kind, of, final_only):
                 key = self._open(index, key_selector)
-                combine = _AdaptingCombine(kind, of)
+                combine = AdaptingCombine(kind, of)
                 return Step(index, "reduce", combine, key, adapts=True), final_only
         raise ProtocolError(
             f"The chain holds an operator this worker does not know: {type(operator).__name__}."
@@ -296,25 +296,6 @@ class Chain:
     def context_of(self, index: int) -> RuntimeContext:
         """The context of one operator of the chain."""
         return replace(self._context, operator_name=self._spec.nodes[index].name)
-
-
-class _AdaptingCombine:
-    """Chooses the combiner when the first pair of records shows what they are."""
-
-    __slots__ = ("_combine", "_field", "_kind")
-
-    def __init__(self, kind: AggregateKind, field: int | str | None) -> None:
-        self._kind: AggregateKind = kind
-        self._field = field
-        self._combine: Combine | None = None
-
-    def resolved(self) -> Combine:
-        return self._combine or self
-
-    def __call__(self, total: Any, record: Any) -> Any:
-        if self._combine is None:
-            self._combine = combiner_for(self._kind, self._field, total)
-        return self._combine(total, record)
 
 
 def _projection(fields: tuple[int, ...]) -> Callable[[Any], tuple[Any, ...]]:

@@ -13,8 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from zmflow.api.functions import plain_callable
+from zmflow.api.operators import KeyedAggregateOperator
 from zmflow.errors import ConnectorError
+from zmflow.execution.aggregates import AdaptingCombine
 from zmflow.execution.batches import Rows, encoded_size_of_one
+from zmflow.execution.chain_code import Step, compile_segment
 from zmflow.graph.partitioners import (
     BroadcastPartitioner,
     CustomPartitioner,
@@ -34,6 +37,13 @@ ROUTES_KEPT_MAX = 131_072
 
 BATCH_ROWS_MAX = 8192
 """Rows per frame at the most: keeps the latency of a batch of tiny rows within milliseconds."""
+
+COMBINED_KEYS_MAX = 65_536
+"""Keys summed up before an exchange: at some 200 bytes each 13 MB per task, and enough for the words of a
+language or the customers of a day."""
+
+COMBINING_PAYS_FROM = 1.5
+"""Records per key from which summing up (about 0.2 µs a record) is cheaper than sending (about 0.6 µs)."""
 
 BATCH_ROWS_FIRST = 256
 """Rows of a channel's first frame, before its rows' size is known."""
@@ -72,6 +82,10 @@ class ResultWriter:
         for channel, gathered in enumerate(self._gathered):
             if gathered:
                 self._send(channel)
+
+    def finish(self) -> None:
+        """The input has ended: send everything."""
+        self.flush()
 
     @property
     def pending(self) -> bool:
@@ -167,14 +181,22 @@ class _HashWriter(ResultWriter):
     def _spread(self, rows: Rows) -> None:
         key_of = self._key_selector
         routes = self._routes
-        for row in rows:
-            key = key_of(row)
-            try:
-                append = routes[key]
-            except TypeError:
-                _refuse_unhashable(key)
-                raise
-            append(row)
+        row = None
+        try:
+            for row in rows:
+                routes[key_of(row)](row)
+        except TypeError as error:
+            if _frames(error) == 1:  # raised by the look-up, not inside the user's function
+                _refuse_unhashable(key_of(row))
+            raise
+
+
+def _frames(error: BaseException) -> int:
+    """How many frames an exception has passed through, the one that asks included."""
+    count, traceback = 0, error.__traceback__
+    while traceback is not None:
+        count, traceback = count + 1, traceback.tb_next
+    return count
 
 
 def _refuse_unhashable(key: object) -> None:
@@ -186,6 +208,59 @@ def _refuse_unhashable(key: object) -> None:
             detail=f"{key!r:.200}",
             hint="Return something that cannot change: a tuple instead of a list.",
         ) from None
+
+
+class _CombiningWriter(_HashWriter):
+    """Sums up per key before the exchange, as a combiner does: for aggregates that emit final values only.
+
+    Keys gather until ``COMBINED_KEYS_MAX``, then they leave. When they were hardly any fewer than their
+    records, combining does not pay and stops.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[OutputChannel],
+        frame_size_bytes: int,
+        key_selector: Callable[[Any], Any],
+        max_parallelism: int,
+        aggregate: KeyedAggregateOperator,
+    ) -> None:
+        super().__init__(channels, frame_size_bytes, key_selector, max_parallelism)
+        self._combined: dict[Any, Any] = {}
+        combine = AdaptingCombine(aggregate.kind, aggregate.field)
+        step = Step(0, "reduce", combine, key_selector, self._combined, adapts=True)
+        self._combine = compile_segment("combine", [step], ends_in_state=True).run
+        self._rows_combined = 0
+        self._pays = True
+
+    def emit(self, rows: Rows) -> None:
+        """Take the rows that leave the chain; what they are summed up to leaves later."""
+        if not self._pays:
+            super().emit(rows)
+            return
+        try:
+            self._combine(rows, None)
+        except TypeError as error:
+            if _frames(error) == 2:  # raised by the look-up in the compiled loop
+                for row in rows:
+                    _refuse_unhashable(self._key_selector(row))
+            raise
+        self._rows_combined += len(rows)
+        if len(self._combined) >= COMBINED_KEYS_MAX:
+            self._pays = self._rows_combined >= COMBINING_PAYS_FROM * len(self._combined)
+            self._hand_out()
+
+    def finish(self) -> None:
+        """Send everything: sums, then frames."""
+        self._hand_out()
+        super().finish()
+
+    def _hand_out(self) -> None:
+        values = list(self._combined.values())
+        self._combined.clear()
+        self._rows_combined = 0
+        for begin in range(0, len(values), BATCH_ROWS_MAX):
+            super().emit(values[begin : begin + BATCH_ROWS_MAX])
 
 
 class _CustomWriter(ResultWriter):
@@ -233,8 +308,11 @@ def writer_for(
         first: where round robin begins; random for rebalance, 0 for rescale (flink.md 7.13).
     """
     match partitioner:
-        case HashPartitioner(key_selector):
-            return _HashWriter(channels, frame_size_bytes, plain_callable(key_selector), max_parallelism)
+        case HashPartitioner(key_selector, combine):
+            key_of = plain_callable(key_selector)
+            if isinstance(combine, KeyedAggregateOperator):
+                return _CombiningWriter(channels, frame_size_bytes, key_of, max_parallelism, combine)
+            return _HashWriter(channels, frame_size_bytes, key_of, max_parallelism)
         case CustomPartitioner(custom, key_selector):
             return _CustomWriter(
                 channels, frame_size_bytes, plain_callable(custom), plain_callable(key_selector)

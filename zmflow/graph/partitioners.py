@@ -75,9 +75,14 @@ class GlobalPartitioner:
 
 @dataclass(frozen=True, slots=True)
 class HashPartitioner:
-    """The owner of the key's key group (design D10)."""
+    """The owner of the key's key group (design D10).
+
+    ``combine`` is the specification of the keyed aggregate behind the exchange when it may be applied before
+    it, too: an aggregate that emits final values only does not care how its input was summed up on the way.
+    """
 
     key_selector: Callable[[Any], object]
+    combine: object = None
     name: ClassVar[str] = "HASH"
     pointwise: ClassVar[bool] = False
 

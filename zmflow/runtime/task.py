@@ -283,7 +283,7 @@ class Task:
 
     def _finish_outputs(self) -> None:
         for output in self._outputs:
-            output.writer.flush()
+            output.writer.finish()
         for output in self._outputs:
             for channel in output.channels:
                 channel.end()

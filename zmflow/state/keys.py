@@ -24,7 +24,6 @@ from zmflow.errors import ConnectorError
 
 __all__ = [
     "canonical_bytes",
-    "default_max_parallelism",
     "key_group",
     "key_group_range",
     "owner_of_group",
@@ -166,13 +165,3 @@ def key_group_range(subtask: int, max_parallelism: int, parallelism: int) -> ran
     start = -(-subtask * max_parallelism // parallelism)
     end = ((subtask + 1) * max_parallelism - 1) // parallelism
     return range(start, end + 1)
-
-
-def default_max_parallelism(parallelism: int) -> int:
-    """Flink's default number of key groups: the power of two from 1.5 p, within 128 and 32768.
-
-    >>> [default_max_parallelism(p) for p in (1, 85, 86, 200, 30000)]
-    [128, 128, 256, 512, 32768]
-    """
-    wanted = parallelism + parallelism // 2
-    return min(max(1 << (wanted - 1).bit_length(), 128), 32768)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zmflow.api.operators import KeyedAggregateOperator
 from zmflow.errors import ConnectorError
-from zmflow.execution.output import BATCH_ROWS_MAX, ResultWriter, writer_for
+from zmflow.execution.output import BATCH_ROWS_MAX, COMBINED_KEYS_MAX, ResultWriter, writer_for
 from zmflow.graph.partitioners import (
     BroadcastPartitioner,
     CustomPartitioner,
@@ -161,3 +162,50 @@ def test_rows_given_to_a_channel_are_not_changed_later() -> None:
     to.emit([2])
     to.flush()
     assert list(first) == [1]
+
+
+def summed() -> HashPartitioner:
+    """Partitioning by the first field, with the sum of the second applied before the exchange."""
+    aggregate = KeyedAggregateOperator(lambda row: row[0], "sum", 1, True)
+    return HashPartitioner(aggregate.key_selector, aggregate)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(-9, 9)), max_size=60))
+def test_combining_before_the_exchange_changes_no_total(rows: list[tuple[str, int]]) -> None:
+    """Each key leaves once, with its sum, on the channel it would have taken."""
+    ends = [Channel() for _ in range(3)]
+    to = writer(summed(), ends)
+    for begin in range(0, len(rows), 7):
+        to.emit(rows[begin : begin + 7])
+    to.flush()
+    assert not any(end.rows for end in ends), "a timer does not break up what is being summed"
+    to.finish()
+    expected: Counter[str] = Counter()
+    for key, number in rows:
+        expected[key] += number
+    sent = [row for end in ends for row in end.rows]
+    assert len(sent) == len({key for key, _ in sent})
+    assert dict(sent) == {key: expected[key] for key in dict(rows)}
+    for channel, end in enumerate(ends):
+        assert all(owner_of_group(key_group(key, 128), 128, 3) == channel for key, _ in end.rows)
+
+
+def test_combining_is_bounded_and_stops_where_it_does_not_pay() -> None:
+    """Keys that never repeat leave when enough have gathered, and later ones pass straight through."""
+    ends = [Channel()]
+    to = writer(summed(), ends)
+    rows = [(f"key {i}", 1) for i in range(COMBINED_KEYS_MAX + 10)]
+    to.emit(rows)
+    assert to.records_out == len(rows)
+    to.emit([("a", 1), ("a", 1)])
+    to.finish()
+    assert ends[0].rows == [*rows, ("a", 1), ("a", 1)]
+
+
+def test_combining_refuses_what_the_exchange_would_refuse() -> None:
+    """A list as a key is named as without combining."""
+    aggregate = KeyedAggregateOperator(lambda row: [row], "sum", None, True)
+    to = writer(HashPartitioner(aggregate.key_selector, aggregate), [Channel()])
+    with pytest.raises(ConnectorError, match="list, which is not hashable"):
+        to.emit([1])

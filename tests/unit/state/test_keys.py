@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from zmflow.errors import ConnectorError
 from zmflow.state.keys import (
     canonical_bytes,
-    default_max_parallelism,
     key_group,
     key_group_range,
     owner_of_group,
@@ -160,8 +159,3 @@ def test_keys_spread_evenly() -> None:
             counts[owner_of_group(key_group(key, 128), 128, 8)] += 1
         assert max(counts) < 1.2 * 1000
         assert min(counts) > 0.8 * 1000
-
-
-def test_default_max_parallelism_is_flinks() -> None:
-    """The power of two from one and a half times the parallelism, at least 128, at most 32768."""
-    assert [default_max_parallelism(p) for p in (1, 64, 100, 32768)] == [128, 128, 256, 32768]
