@@ -263,7 +263,12 @@ COMPRESSION_CODEC = _choice(
 )
 # -- client and files -----------------------------------------------------------------------------
 CLIENT_TIMEOUT = _duration("client.timeout", "10 s", "How long a client waits for the JobManager.")
-LOG_DIR = _text("env.log.dir", "", "Directory of log files; empty: logs/ in the run directory.")
+LOG_DIR = _text(
+    "env.log.dir",
+    "",
+    "Directory of log files; empty: for daemons logs/ in env.run.dir or, without it, in "
+    "$XDG_STATE_HOME/zmflow (~/.local/state/zmflow); for the embedded cluster a directory that goes with it.",
+)
 LOG_LEVEL = _choice(
     "env.log.level", "INFO", "Least severe level that is logged.", ("DEBUG", "INFO", "WARNING", "ERROR")
 )

@@ -57,7 +57,7 @@ def connect(cluster: local_cluster.LocalCluster) -> ClusterClient:
     return ClusterClient(Settings().with_values(address, "test"))
 
 
-def test_start_registers_all_and_stop_leaves_only_logs(settings, tmp_path):
+def test_start_registers_all_and_stop_leaves_only_logs_and_epoch(settings, tmp_path):
     """After start every TaskManager offers its slots; after stop neither processes nor files are left."""
     settings = settings.with_values({"taskmanager.numberOfTaskSlots": "3"}, "test")
     cluster = local_cluster.start(settings, 2, tmp_path)
@@ -73,7 +73,7 @@ def test_start_registers_all_and_stop_leaves_only_logs(settings, tmp_path):
         local_cluster.stop(tmp_path, settings)
     for pid in pids:
         wait_gone(pid)
-    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+    assert {path.name for path in tmp_path.iterdir()} == {"logs", "epoch"}
     assert list(Path(settings.texts()["env.run.dir"]).iterdir()) == []
     assert local_cluster.status(tmp_path) is None
     assert local_cluster.stop(tmp_path) is None

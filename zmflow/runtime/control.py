@@ -154,6 +154,10 @@ class ControlServer:
         self._closed_fds: set[int] = set()
         self._unreachable: deque[bytes] = deque()
 
+    def begin_term(self, epoch: int) -> None:
+        """From now on drop what is of an older epoch; call it before the first ``receive``."""
+        self._epoch = epoch
+
     def bind_tcp(self, host: str, port: int, *, setting: str) -> int:
         """Bind a TCP address and return its port; port 0 chooses a free one.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -20,11 +21,12 @@ __all__ = ["DaemonOrders", "DaemonReport", "main"]
 
 
 class DaemonOrders(msgspec.Struct, frozen=True):
-    """What a daemon is told."""
+    """What a daemon is told; ``state_dir`` is where a JobManager keeps its epoch."""
 
     role: Literal["jobmanager", "taskmanager"]
     settings: dict[str, str]
     ready_fd: int
+    state_dir: str = ""
 
 
 class DaemonReport(msgspec.Struct, frozen=True):
@@ -54,6 +56,7 @@ def main() -> int:
             return run_jobmanager(
                 settings,
                 console=False,
+                state_dir=Path(orders.state_dir) if orders.state_dir else None,
                 on_ready=lambda port: _report(orders.ready_fd, DaemonReport(port)),
             )
         from zmflow.runtime.taskmanager import run_taskmanager

@@ -18,18 +18,19 @@ from zmflow.config import (
 )
 from zmflow.coordination.dispatcher import Dispatcher
 from zmflow.coordination.effects import DeadlinePassed, Effect, Event, Log, MessageReceived, PeerGone, Send
+from zmflow.ha.standalone import next_epoch
 from zmflow.ids import Epoch
 from zmflow.protocol.versions import Versions, local_versions
 from zmflow.runtime.control import Arrival, ControlServer
-from zmflow.runtime.run_directory import RunDirectory
+from zmflow.runtime.run_directory import lasting_directory
 from zmflow.runtime.security import CurveKeys, end_authentication, load_keys
 from zmflow.runtime.shell import Waker, log_effect, monotonic_ms, stop_on_signals, timeout_ms, wall_ms
 from zmflow.telemetry.logs import configure_logging, get_logger
 
-__all__ = ["EPOCH_WITHOUT_ELECTION", "JobManagerServer", "run_jobmanager"]
+__all__ = ["FIRST_EPOCH", "JobManagerServer", "run_jobmanager"]
 
-EPOCH_WITHOUT_ELECTION = Epoch(1)
-"""The term of a JobManager that nobody elected: there is one, and it is the first."""
+FIRST_EPOCH = Epoch(1)
+"""The term of a JobManager that lives and ends with all its TaskManagers and clients."""
 
 
 class JobManagerServer:
@@ -38,6 +39,8 @@ class JobManagerServer:
     Args:
         endpoint: an ``inproc://`` or ``ipc://`` endpoint to serve instead of the settings' TCP address.
         versions: what this side claims to run; by default the truth.
+        take_epoch: gives this JobManager's term. Called once, with the bound port: whoever holds the port
+            is the only one to take a term for it.
 
     Raises:
         AddressInUseError: the configured port is taken.
@@ -52,13 +55,12 @@ class JobManagerServer:
         endpoint: str | None = None,
         keys: CurveKeys | None = None,
         versions: Versions | None = None,
+        take_epoch: Callable[[int], Epoch] = lambda _port: FIRST_EPOCH,
     ) -> None:
         self._logger = get_logger()
         self._waker = Waker()
         self._stopping = False
-        self._control = ControlServer(
-            context, log=self._logger.warning, keys=keys, epoch=EPOCH_WITHOUT_ELECTION
-        )
+        self._control = ControlServer(context, log=self._logger.warning, keys=keys)
         self.port = 0
         try:
             if endpoint is None:
@@ -71,17 +73,17 @@ class JobManagerServer:
                 self._control.bind(endpoint)
                 self.name = "embedded"
                 self.endpoint = endpoint
+            self.epoch = take_epoch(self.port)
+            self._control.begin_term(self.epoch)
         except BaseException:
             self._control.close()
             self._waker.close()
             raise
-        self._brain = Dispatcher(
-            EPOCH_WITHOUT_ELECTION, self.name, settings, versions or local_versions(), wall_ms()
-        )
+        self._brain = Dispatcher(self.epoch, self.name, settings, versions or local_versions(), wall_ms())
 
     def run(self) -> None:
         """Serve until ``stop``. Closes its sockets at the end."""
-        self._logger.info("The JobManager started.", endpoint=self.endpoint, epoch=EPOCH_WITHOUT_ELECTION)
+        self._logger.info("The JobManager started.", endpoint=self.endpoint, epoch=self.epoch)
         poller = zmq.Poller()
         poller.register(self._control.socket, zmq.POLLIN)
         poller.register(self._control.monitor, zmq.POLLIN)
@@ -132,12 +134,15 @@ def run_jobmanager(
     settings: Settings,
     *,
     console: bool = True,
+    state_dir: Path | None = None,
     on_ready: Callable[[int], None] | None = None,
 ) -> int:
     """Be a JobManager until SIGTERM or SIGINT; returns the exit status.
 
     Args:
         console: also log readable lines to standard error.
+        state_dir: where its epoch is counted; default: ``jobmanager-<port>`` in ``env.run.dir`` or, where
+            that is not set, in the user's state directory.
         on_ready: called with the port once clients can connect.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -145,10 +150,15 @@ def run_jobmanager(
         cleanup.callback(context.term)
         cleanup.callback(end_authentication, context)
         log_dir = settings[LOG_DIR]
-        run = None if log_dir else cleanup.enter_context(RunDirectory(settings))
-        directory = Path(log_dir).expanduser() if run is None else run.path / "logs"
+        lasting = lasting_directory(settings)
+        directory = Path(log_dir).expanduser() if log_dir else lasting / "logs"
         configure_logging("jobmanager", directory, settings[LOG_LEVEL], console)
-        server = JobManagerServer(settings, context, keys=load_keys(settings))
+        server = JobManagerServer(
+            settings,
+            context,
+            keys=load_keys(settings),
+            take_epoch=lambda port: next_epoch(state_dir or lasting / f"jobmanager-{port}"),
+        )
         cleanup.callback(server.close)
         with stop_on_signals(server.stop):
             if on_ready is not None:

@@ -1,8 +1,9 @@
 """``zmflow cluster start``: real daemons in the background of this machine, any number of clusters.
 
 A cluster lives in a directory: ``cluster.json`` says where its JobManager listens and which processes it
-is made of, ``logs/`` holds its logs and stays after the end. A process is known by its pid *and* the time
-it started, so a recycled pid is never mistaken for a daemon, let alone killed.
+is made of; ``logs/`` holds its logs and ``epoch`` its JobManager's last term, and both stay after the end.
+A process is known by its pid *and* the time it started, so a recycled pid is never mistaken for a daemon,
+let alone killed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from zmflow.errors import AddressInUseError, ClusterError, ConfigurationError
 from zmflow.protocol.messages import Refused
 from zmflow.runtime.control import refusal
 from zmflow.runtime.daemon import DaemonOrders, DaemonReport
-from zmflow.runtime.run_directory import remove_abandoned
+from zmflow.runtime.run_directory import remove_abandoned, state_directory
 
 __all__ = ["Daemon", "LocalCluster", "default_directory", "running_address", "start", "status", "stop"]
 
@@ -68,8 +69,7 @@ class LocalCluster(msgspec.Struct, frozen=True):
 
 def default_directory() -> Path:
     """Where this user's cluster lives: under ``$XDG_STATE_HOME`` or ``~/.local/state``."""
-    state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "zmflow" / "cluster"
+    return state_directory() / "cluster"
 
 
 def _started_ticks(pid: int) -> int:
@@ -186,7 +186,12 @@ class _Starter:
         ready, theirs = os.pipe()
         try:
             output = str(self._directory / f"{name}.out")
-            orders = {"role": role, "settings": settings.texts(), "ready_fd": 3}
+            orders = {
+                "role": role,
+                "settings": settings.texts(),
+                "ready_fd": 3,
+                "state_dir": str(self._directory),
+            }
             argument = msgspec.json.encode(msgspec.convert(orders, DaemonOrders)).decode()
             # dup2 last: the descriptors it reads from must not have been replaced.
             pid = os.posix_spawn(
@@ -259,7 +264,7 @@ def stop(directory: Path | None = None, settings: Settings | None = None) -> Loc
     """Stop the cluster in this directory, its jobs included; gives what was stopped, None when none was.
 
     TaskManagers first, then the JobManager: asked, and after ``STOP_TIMEOUT_S`` killed. Clears away what
-    they leave; ``logs/`` stays.
+    they leave; ``logs/`` and ``epoch`` stay.
     """
     directory = (directory or default_directory()).absolute()
     if not (directory / _RECORD).exists():
@@ -268,8 +273,6 @@ def stop(directory: Path | None = None, settings: Settings | None = None) -> Loc
         cluster = _read(directory)
         _clear(cluster, directory, settings or Settings())
         (directory / _LOCK).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        directory.rmdir()  # only when it has no logs
     return cluster
 
 

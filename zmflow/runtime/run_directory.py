@@ -17,7 +17,13 @@ from typing import Self
 from zmflow.config import RUN_DIR, Settings
 from zmflow.errors import ConfigurationError
 
-__all__ = ["SOCKET_PATH_LENGTH_MAX", "RunDirectory", "remove_abandoned"]
+__all__ = [
+    "SOCKET_PATH_LENGTH_MAX",
+    "RunDirectory",
+    "lasting_directory",
+    "remove_abandoned",
+    "state_directory",
+]
 
 SOCKET_PATH_LENGTH_MAX = 107
 """Linux's bound on the path of a local socket, without its final zero."""
@@ -27,6 +33,18 @@ SOCKET_NAME_LENGTH_MAX = 40
 
 PREFIX = "zmflow-run-"
 _LOCK_NAME = "owner.lock"
+
+
+def state_directory() -> Path:
+    """Where this user keeps what outlives processes: under ``$XDG_STATE_HOME`` or ``~/.local/state``."""
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "zmflow"
+
+
+def lasting_directory(settings: Settings) -> Path:
+    """Where a daemon keeps what its next start needs: ``env.run.dir``, or else the state directory."""
+    named = settings[RUN_DIR]
+    return Path(named).expanduser().resolve() if named else state_directory()
 
 
 def _base(settings: Settings) -> Path:

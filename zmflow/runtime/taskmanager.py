@@ -41,7 +41,6 @@ from zmflow.coordination.task_executor import TaskExecutor
 from zmflow.errors import ConfigurationError, ZmflowError
 from zmflow.ids import TaskManagerId
 from zmflow.protocol.messages import (
-    DeregisterTaskManager,
     GetLogs,
     LogChunk,
     Message,
@@ -50,7 +49,7 @@ from zmflow.protocol.messages import (
 from zmflow.protocol.versions import Versions, local_versions
 from zmflow.runtime.control import Arrival, ControlClient, ControlServer, refusal
 from zmflow.runtime.fork_server import Exited, ForkServer, exit_reason
-from zmflow.runtime.run_directory import RunDirectory
+from zmflow.runtime.run_directory import RunDirectory, lasting_directory
 from zmflow.runtime.security import CurveKeys, end_authentication, load_keys, require_keys_or_loopback
 from zmflow.runtime.shell import Waker, log_effect, monotonic_ms, stop_on_signals, timeout_ms
 from zmflow.runtime.task_logs import TaskLogs
@@ -337,10 +336,11 @@ class TaskManagerServer:
         self._waker.wake()
 
     def _end(self) -> None:
-        if self._client.epoch and not self._client.disconnected:
-            self._client.send(
-                DeregisterTaskManager(self._client.epoch, self.taskmanager_id, "it was stopped")
-            )
+        if not self._client.disconnected:
+            for effect in self._brain.stop("it was stopped", monotonic_ms()):
+                # Its workers end with the fork server; only the leave remains to be taken.
+                if isinstance(effect, SendToJobManager):
+                    self._client.send(effect.message)
         self._fork_server.close()
         self._client.close()
         self._workers.close()
@@ -373,8 +373,10 @@ def run_taskmanager(
         cleanup.callback(context.term)
         cleanup.callback(end_authentication, context)
         run = cleanup.enter_context(RunDirectory(settings))
-        log_dir = Path(settings[LOG_DIR]).expanduser() if settings[LOG_DIR] else run.path / "logs"
         taskmanager_id = new_taskmanager_id()
+        named = settings[LOG_DIR]
+        # A directory of its own: TaskManagers of several clusters may have equal allocation ids.
+        log_dir = Path(named).expanduser() if named else lasting_directory(settings) / "logs" / taskmanager_id
         configure_logging(f"taskmanager-{taskmanager_id}", log_dir, settings[LOG_LEVEL], console)
         server = TaskManagerServer(
             settings,
