@@ -74,7 +74,7 @@ class KeyedAggregateOperator:
 
     ``field`` is a position, an attribute or mapping name, or None when the record is the number
     itself. ``sum``, ``min`` and ``max`` keep the other fields of the key's first record; ``min_by`` and
-    ``max_by`` keep the whole record that won, the first of equals (flink.md 1.1).
+    ``max_by`` keep the whole record that won, the first of equals, which is Flink's rule.
     """
 
     key_selector: UserFunction

@@ -1,6 +1,6 @@
 """When two operators run in one task: Flink's rules as a table, one named predicate each.
 
-Flink has eleven (flink.md 2.3). Two speak of things that do not exist here: operators that yield inside
+Flink has eleven rules. Two speak of things that do not exist here: operators that yield inside
 a legacy source (10), and operators whose factory may be unknown (4). Rules 2, 6 and 7 have exceptions for
 multi-input heads and adaptive batch, which do not exist either. Whoever adds such a thing adds its rule.
 """

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 MAX_PARALLELISM_LEAST = 128
-"""Flink's lower bound of a derived max parallelism (flink.md 7.1): room to grow a small job."""
+"""Flink's lower bound of a derived max parallelism: room to grow a small job."""
 
 
 @dataclass(frozen=True, slots=True)
