@@ -26,7 +26,8 @@ with rows.execute_and_collect() as collected:
 """
 
 INTERRUPTED = """
-import time, zmflow
+import signal, time, zmflow
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also below a shell that ignores Ctrl-C
 def slow(x):
     print("running", flush=True)
     time.sleep(0.01)
