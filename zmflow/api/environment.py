@@ -306,10 +306,7 @@ class StreamExecutionEnvironment:
             return operator
 
         graph = build_stream_graph(self._recorded, defaults, prepare)
-        inputs = {
-            number: [_combining(edge, graph) for edge in edges] for number, edges in graph.inputs.items()
-        }
-        return replace(graph, inputs=inputs)
+        return _combining(graph)
 
     def _job_graph(self, job_name: str) -> JobGraph:
         graph = self._stream_graph()
@@ -328,16 +325,23 @@ class StreamExecutionEnvironment:
             return job_graph
 
 
-def _combining(edge: StreamEdge, graph: StreamGraph) -> StreamEdge:
-    """The edge, with the aggregate behind it applied before it too where that cannot be told apart."""
-    aggregate = graph.nodes[edge.target].operator
-    if (
-        isinstance(edge.partitioner, HashPartitioner)
-        and isinstance(aggregate, KeyedAggregateOperator)
-        and aggregate.final_only
-    ):
-        return replace(edge, partitioner=replace(edge.partitioner, combine=aggregate))
-    return edge
+def _combining(graph: StreamGraph) -> StreamGraph:
+    """The graph, with aggregates that emit final values only applied before their exchange, too."""
+    nodes, inputs = dict(graph.nodes), dict(graph.inputs)
+    for number, node in graph.nodes.items():
+        aggregate = node.operator
+        if isinstance(aggregate, KeyedAggregateOperator) and aggregate.final_only:
+            combined = [_combining_edge(edge, aggregate) for edge in inputs[number]]
+            if None not in combined:
+                inputs[number] = [edge for edge in combined if edge is not None]
+                nodes[number] = replace(node, operator=replace(aggregate, precombined=True))
+    return replace(graph, nodes=nodes, inputs=inputs)
+
+
+def _combining_edge(edge: StreamEdge, aggregate: KeyedAggregateOperator) -> StreamEdge | None:
+    if not isinstance(edge.partitioner, HashPartitioner):
+        return None
+    return replace(edge, partitioner=replace(edge.partitioner, combine=aggregate))
 
 
 def _validate(graph: StreamGraph) -> None:

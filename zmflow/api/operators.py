@@ -75,12 +75,16 @@ class KeyedAggregateOperator:
     ``field`` is a position, an attribute or mapping name, or None when the record is the number
     itself. ``sum``, ``min`` and ``max`` keep the other fields of the key's first record; ``min_by`` and
     ``max_by`` keep the whole record that won, the first of equals, which is Flink's rule.
+
+    With ``precombined`` its input is pairs of a key and a record, where records of a key were summed up
+    before the exchange: a sum need not have the key its parts had.
     """
 
     key_selector: UserFunction
     kind: Literal["sum", "min", "max", "min_by", "max_by"]
     field: int | str | None
     final_only: bool
+    precombined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,10 +251,10 @@ class Chain:
             case KeyedReduceOperator(key_selector, function, final_only):
                 key = self._open(index, key_selector)
                 return Step(index, "reduce", self._open(index, function), key), final_only
-            case KeyedAggregateOperator(key_selector, kind, of, final_only):
-                key = self._open(index, key_selector)
+            case KeyedAggregateOperator(key_selector, kind, of, final_only, precombined):
+                key_of = None if precombined else self._open(index, key_selector)
                 combine = AdaptingCombine(kind, of)
-                return Step(index, "reduce", combine, key, adapts=True), final_only
+                return Step(index, "reduce", combine, key_of, adapts=True), final_only
         raise ProtocolError(
             f"The chain holds an operator this worker does not know: {type(operator).__name__}."
         )

@@ -43,7 +43,7 @@ class Step:
     """One operator of a segment: its node in the chain, what to call, its key and state if it has them.
 
     ``adapts`` marks a call that has a ``resolved()`` method, which yields a faster function once the call has
-    seen a record; it is asked once per batch.
+    seen a record; it is asked once per batch. A reduce without ``key`` takes pairs of key and record.
     """
 
     node: int
@@ -126,7 +126,9 @@ def _signature(steps: list[Step]) -> str:
     for index, step in enumerate(steps):
         bound.append(f"f{index}=f{index}")
         if step.kind == "reduce":
-            bound.append(f"key{index}=key{index}, state{index}=state{index}")
+            if step.key is not None:
+                bound.append(f"key{index}=key{index}")
+            bound.append(f"state{index}=state{index}")
             bound.append(f"get{index}=state{index}.get")
     return f"def segment(batch, emit, {', '.join(bound)}):"
 
@@ -204,7 +206,11 @@ def _loop(steps: list[Step], ends_in_state: bool) -> _Lines:
 
 
 def _reduce_lines(lines: _Lines, index: int, step: Step, indent: int, value: int) -> int:
-    lines.add(indent, f"k{index} = key{index}(v{value})", step.node)
+    if step.key is None:
+        lines.add(indent, f"k{index}, v{value + 1} = v{value}", step.node)
+        value += 1
+    else:
+        lines.add(indent, f"k{index} = key{index}(v{value})", step.node)
     lines.add(indent, f"a{index} = get{index}(k{index}, MISSING)", step.node)
     lines.add(
         indent,

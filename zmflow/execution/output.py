@@ -10,6 +10,7 @@ Rows of a channel gather in a list that is never replaced, so that the partition
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, Protocol
 
 from zmflow.api.functions import plain_callable
@@ -213,6 +214,8 @@ def _refuse_unhashable(key: object) -> None:
 class _CombiningWriter(_HashWriter):
     """Sums up per key before the exchange, as a combiner does: for aggregates that emit final values only.
 
+    What leaves are pairs of key and record, because a sum need not have the key its parts had.
+
     Keys gather until ``COMBINED_KEYS_MAX``, then they leave. When they were hardly any fewer than their
     records, combining does not pay and stops.
     """
@@ -225,7 +228,8 @@ class _CombiningWriter(_HashWriter):
         max_parallelism: int,
         aggregate: KeyedAggregateOperator,
     ) -> None:
-        super().__init__(channels, frame_size_bytes, key_selector, max_parallelism)
+        super().__init__(channels, frame_size_bytes, itemgetter(0), max_parallelism)
+        self._key_of = key_selector
         self._combined: dict[Any, Any] = {}
         combine = AdaptingCombine(aggregate.kind, aggregate.field)
         step = Step(0, "reduce", combine, key_selector, self._combined, adapts=True)
@@ -236,14 +240,15 @@ class _CombiningWriter(_HashWriter):
     def emit(self, rows: Rows) -> None:
         """Take the rows that leave the chain; what they are summed up to leaves later."""
         if not self._pays:
-            super().emit(rows)
+            key_of = self._key_of
+            super().emit([(key_of(row), row) for row in rows])
             return
         try:
             self._combine(rows, None)
         except TypeError as error:
             if _frames(error) == 2:  # raised by the look-up in the compiled loop
                 for row in rows:
-                    _refuse_unhashable(self._key_selector(row))
+                    _refuse_unhashable(self._key_of(row))
             raise
         self._rows_combined += len(rows)
         if len(self._combined) >= COMBINED_KEYS_MAX:
@@ -256,11 +261,11 @@ class _CombiningWriter(_HashWriter):
         super().finish()
 
     def _hand_out(self) -> None:
-        values = list(self._combined.values())
+        pairs = list(self._combined.items())
         self._combined.clear()
         self._rows_combined = 0
-        for begin in range(0, len(values), BATCH_ROWS_MAX):
-            super().emit(values[begin : begin + BATCH_ROWS_MAX])
+        for begin in range(0, len(pairs), BATCH_ROWS_MAX):
+            super().emit(pairs[begin : begin + BATCH_ROWS_MAX])
 
 
 class _CustomWriter(ResultWriter):

@@ -79,6 +79,7 @@ class HashPartitioner:
 
     ``combine`` is the specification of the keyed aggregate behind the exchange when it may be applied before
     it, too: an aggregate that emits final values only does not care how its input was summed up on the way.
+    Such an exchange carries pairs of key and record.
     """
 
     key_selector: Callable[[Any], object]

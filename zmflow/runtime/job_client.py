@@ -35,7 +35,7 @@ def _place(failure: TaskFailure, status: JobStatus) -> str:
     if failure.operator_name:
         parts.append(f"operator {failure.operator_name!r}")
     if failure.vertex_name and failure.vertex_name != failure.operator_name:
-        parts.append(f"in chain {failure.vertex_name!r}")
+        parts.append(f"chain {failure.vertex_name!r}")
     if failure.subtask_index >= 0:
         parallelism = next((v.parallelism for v in status.vertices if v.name == failure.vertex_name), 0)
         of = f"/{parallelism}" if parallelism else ""

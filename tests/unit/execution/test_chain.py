@@ -147,6 +147,16 @@ def test_aggregates_against_a_naive_model(kind: Any, rows: list[tuple[str, int, 
     assert expected == opened.rows
 
 
+def test_an_aggregate_takes_pairs_that_were_combined_before_the_exchange() -> None:
+    """The key is the pair's, not that of the sum."""
+    aggregate = KeyedAggregateOperator(lambda n: n % 3, "sum", None, True, precombined=True)
+    opened = Opened(linear(aggregate, MapOperator(lambda n: -n)))
+    opened.chain.process([(1, 12), (2, 7)])
+    opened.chain.process([(1, 10)])
+    opened.chain.finish()
+    assert opened.rows == [-22, -7]
+
+
 def test_a_flat_map_without_end_moves_on_in_pieces() -> None:
     """A generator of a million rows never gathers more than the bound and one chunk."""
     opened = Opened(linear(FlatMapOperator(lambda n: (i for i in range(n)))))
