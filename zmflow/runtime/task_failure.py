@@ -40,7 +40,7 @@ def describe_failure(
         subtask_index=subtask_index,
         user_traceback="" if isinstance(error, ZmflowError) else _clip(user),
         traceback=_clip("".join(traceback.format_exception(error))),
-        hint=(error.hint or "") if isinstance(error, ZmflowError) else "",
+        hint=_clip(error.hint or "") if isinstance(error, ZmflowError) else "",
     )
 
 
@@ -67,6 +67,8 @@ def _user_traceback(error: BaseException) -> str:
 
 
 def _clip(text: str) -> str:
+    """The text, no longer than may travel; what UTF-8 cannot say (parts of file names) as escapes."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     if len(text) <= TRACEBACK_SIZE_MAX:
         return text
     half = TRACEBACK_SIZE_MAX // 2
