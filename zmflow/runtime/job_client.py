@@ -22,7 +22,7 @@ def job_failed_error(status: JobStatus) -> JobFailedError:
     if failure is None:
         return JobFailedError(f"Job {summary.name!r} failed.", detail=status.reason or None)
     parts = [failure.user_traceback.rstrip(), _place(failure, status)]
-    if not failure.user_traceback and failure.kind in ("engine", "user"):
+    if not failure.user_traceback and failure.kind == "engine":
         parts.append(failure.traceback.rstrip())
     detail = "\n".join(part for part in parts if part)
     return JobFailedError(

@@ -22,24 +22,28 @@ def describe_failure(
 ) -> TaskFailure:
     """The failure of a task.
 
-    A ``ZmflowError`` speaks for itself; any other exception is the user's when it passed through code
-    that is not ours, and then ``user_traceback`` shows that code only.
+    A ``ZmflowError`` (a line that is not JSON, a key that is a list) speaks for itself: people get its
+    words, the log our frames. Any other exception is the user's when it passed through code that is not
+    ours, and then ``user_traceback`` shows that code only; or when an operator raised it, with all frames.
     """
     where = f"operator '{operator_name}'" if operator_name else f"task '{vertex_name}'"
     user = _user_traceback(error)
+    whole = "".join(traceback.format_exception(error))
+    speaks = isinstance(error, ZmflowError) and not isinstance(error, ProtocolError)
+    engine = not (speaks or user or operator_name) or isinstance(error, ProtocolError)
     if isinstance(error, ZmflowError):
         summary = f"{where} failed: {error.message}" + (f"\n{error.detail}" if error.detail else "")
     else:
         summary = f"{where} failed: {_last_line(error)}"
     return TaskFailure(
-        kind="engine" if isinstance(error, ProtocolError) or not (user or operator_name) else "user",
+        kind="engine" if engine else "user",
         summary=_clip(summary),
         host=host,
         vertex_name=vertex_name,
         operator_name=operator_name,
         subtask_index=subtask_index,
-        user_traceback="" if isinstance(error, ZmflowError) else _clip(user),
-        traceback=_clip("".join(traceback.format_exception(error))),
+        user_traceback="" if speaks or engine else _clip(user or whole),
+        traceback=_clip(whole),
         hint=_clip(error.hint or "") if isinstance(error, ZmflowError) else "",
     )
 

@@ -20,16 +20,17 @@ def failed(failure: TaskFailure | None) -> JobStatus:
     [
         (
             TaskFailure("user", "E: x", user_traceback="File a\nE: x\n", traceback="all", **PLACE),
-            "File a\nE: x\nIn operator 'map', in chain 'map -> sink', subtask 2/4, on host h1.",
+            "File a\nE: x\nIn operator 'map', chain 'map -> sink', subtask 2/4, on host h1.",
         ),
         (TaskFailure("taskmanager", "gone", host="h1"), "On host h1."),
+        (TaskFailure("user", "Line 2 is not JSON", traceback="our frames"), None),
         (TaskFailure("engine", "E: x", traceback="all frames\n"), "all frames"),
         (TaskFailure("slots", "no slots"), None),
         (None, "it failed"),
     ],
 )
 def test_detail_of_a_failure(failure, detail):
-    """The user's traceback comes first, then the place; engine frames only where there are no user's."""
+    """The user's traceback comes first, then the place; our frames only where we are at fault."""
     error = job_failed_error(failed(failure))
     assert error.detail == detail
     assert error.message.startswith("Job 'counts' failed")
