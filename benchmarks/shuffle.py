@@ -59,6 +59,7 @@ def plane(directory: str, name: str, host_id: str) -> Any:
         keys=None,
         exclusive=DEFAULTS[BUFFERS_PER_CHANNEL],
         floating=DEFAULTS[FLOATING_BUFFERS_PER_GATE],
+        on_failure=print,
     )
     made.start()
     return made

@@ -310,7 +310,7 @@ def writer_for(
         frame_size_bytes: when a frame is full.
         max_parallelism: key groups of the consuming operator.
         choose: k random picks from a sequence (``random.choices``-like); chance belongs to the shell.
-        first: where round robin begins; random for rebalance, 0 for rescale (flink.md 7.13).
+        first: where round robin begins; Flink begins at random for rebalance, at 0 for rescale.
     """
     match partitioner:
         case HashPartitioner(key_selector, combine):

@@ -113,32 +113,31 @@ Partitioner: TypeAlias = (
 def consumers_of(pointwise: bool, producer: int, producers: int, consumers: int) -> range:
     """The consumer subtasks that a producer subtask is connected to.
 
-    Pointwise connections form contiguous groups, as Flink's rescale does: with fewer producers than
+    Pointwise connections form contiguous groups, cut where Flink cuts them: with fewer producers than
     consumers each producer feeds its own run of consumers, with more each run of producers feeds one.
 
     >>> [list(consumers_of(True, i, 2, 5)) for i in range(2)]
-    [[0, 1], [2, 3, 4]]
+    [[0, 1, 2], [3, 4]]
     >>> [list(consumers_of(True, i, 5, 2)) for i in range(5)]
-    [[0], [0], [0], [1], [1]]
+    [[0], [0], [1], [1], [1]]
     """
     if not pointwise:
         return range(consumers)
-    if producers >= consumers:
-        only = producer * consumers // producers
-        return range(only, only + 1)
-    return range(producer * consumers // producers, (producer + 1) * consumers // producers)
+    if producers < consumers:
+        return range(-(-producer * consumers // producers), -(-(producer + 1) * consumers // producers))
+    only = ((producer + 1) * consumers - 1) // producers
+    return range(only, only + 1)
 
 
 def producers_of(pointwise: bool, consumer: int, producers: int, consumers: int) -> range:
     """The producer subtasks a consumer subtask is connected to: the inverse of ``consumers_of``.
 
     >>> [list(producers_of(True, i, 5, 2)) for i in range(2)]
-    [[0, 1, 2], [3, 4]]
+    [[0, 1], [2, 3, 4]]
     """
     if not pointwise:
         return range(producers)
     if producers < consumers:
-        # The producer whose run [i*c//p, (i+1)*c//p) contains this consumer.
-        only = ((consumer + 1) * producers - 1) // consumers
+        only = consumer * producers // consumers
         return range(only, only + 1)
-    return range(-(-consumer * producers // consumers), -(-(consumer + 1) * producers // consumers))
+    return range(consumer * producers // consumers, (consumer + 1) * producers // consumers)

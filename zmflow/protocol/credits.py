@@ -1,4 +1,4 @@
-"""Credit flow control: who may send how many frames on which channel (flink.md 2.5).
+"""Credit flow control: who may send how many frames on which channel, as Flink has it.
 
 The receiver of a channel grants credits: frames it is ready to hold. Each channel owns a few
 (``buffers-per-channel``); the channels of a gate share a pool of floating ones, which go where senders
@@ -87,12 +87,6 @@ class GateCredits(Generic[C]):
                 waiting.waiting = False
                 grants += self._grant(other)
         return grants
-
-    def closed(self, channel: C) -> None:
-        """The channel has ended or its sender is gone: its credits return to the pool."""
-        state = self._channels.pop(channel, None)
-        if state is not None:
-            self._floating_used -= max(0, state.held + state.granted - self._exclusive)
 
     def check(self) -> None:
         """Assert that no more is promised than there is."""

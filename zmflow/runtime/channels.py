@@ -49,18 +49,22 @@ class TaskCanceledError(BaseException):
 
 
 class Permits:
-    """A counting semaphore of C speed that cancellation can break.
+    """A counting semaphore of C speed that cancellation can break."""
 
-    ``blocked_s`` is how long takers have waited: the task's back-pressure.
-    """
-
-    __slots__ = ("_tokens", "blocked_s")
+    __slots__ = ("_blocked_s", "_tokens", "_waiting_since")
 
     def __init__(self, count: int) -> None:
         self._tokens: SimpleQueue[bool] = SimpleQueue()
         for _ in range(count):
             self._tokens.put(True)
-        self.blocked_s = 0.0
+        self._blocked_s = 0.0
+        self._waiting_since = 0.0  # 0 while nobody waits
+
+    @property
+    def blocked_s(self) -> float:
+        """How long the taker has waited, the present wait included: the task's back-pressure."""
+        since = self._waiting_since
+        return self._blocked_s + (time.perf_counter() - since if since else 0.0)
 
     def take(self) -> None:
         """Take a permit, waiting for one.
@@ -70,9 +74,9 @@ class Permits:
         """
         tokens = self._tokens
         if tokens.empty():
-            begin = time.perf_counter()
+            self._waiting_since = time.perf_counter()
             token = tokens.get()
-            self.blocked_s += time.perf_counter() - begin
+            self._blocked_s, self._waiting_since = self.blocked_s, 0.0
         else:
             token = tokens.get()
         if not token:

@@ -80,7 +80,10 @@ class FrameReceiver:
         self._gates[key] = _Gate(GateCredits(self._exclusive, self._floating), channels)
         for sender, number, index in self._waiting.pop(key, ()):
             self._waiting_count -= 1
-            self._connect(key, sender, number, index)
+            try:
+                self._connect(key, sender, number, index)
+            except ProtocolError as error:
+                self._abandon(sender, error)
 
     def drop_gate(self, key: GateKey) -> None:
         """The task has ended: frames that still come for it are ignored."""
@@ -228,4 +231,8 @@ class FrameReceiver:
             channel.mailbox.put((None, error))
         sender.channels.clear()
         sender.greeted = False
+        for key, opens in list(self._waiting.items()):
+            kept = [entry for entry in opens if entry[0] is not sender]
+            self._waiting_count -= len(opens) - len(kept)
+            self._waiting[key] = kept
         self._refuse(sender, str(error))

@@ -48,6 +48,7 @@ class DataPlane:
         host_id: equal on two workers exactly when they share ipc.
         keys: CURVE keys, or None on loopback.
         exclusive, floating: credits per channel and per gate.
+        on_failure: told what ended the thread, if anything but ``stop`` did.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class DataPlane:
         keys: CurveKeys | None,
         exclusive: int,
         floating: int,
+        on_failure: Callable[[Exception], None],
     ) -> None:
+        self._on_failure = on_failure
         self._context = context
         self._keys = keys
         self._log = get_logger()
@@ -78,7 +81,7 @@ class DataPlane:
         self._sender = FrameSender(self._dial, versions)
         self._receiver = FrameReceiver(self._router, versions, exclusive, floating)
         self._channels_made = 0
-        self._thread = threading.Thread(target=self._run, name="zmflow-network", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="zmflow-network", daemon=True)
 
     def start(self) -> None:
         """Begin to serve."""
@@ -147,6 +150,13 @@ class DataPlane:
         socket.connect(address)
         self._poller.register(socket, zmq.POLLIN)
         return socket
+
+    def _serve(self) -> None:
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001 - without this thread no task would ever hear of anything
+            self._log.error("the data plane failed", why=repr(error))
+            self._on_failure(error)
 
     def _run(self) -> None:
         outbox, poller, router = self._outbox, self._poller, self._router

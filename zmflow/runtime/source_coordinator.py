@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import pickle
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
 from zmflow.api.sources import Source, SplitEnumerator
 
-__all__ = ["ADD_SPLITS", "NO_MORE_SPLITS", "SourceCoordinator", "decode_event", "encode_event"]
+__all__ = [
+    "ADD_SPLITS",
+    "ENUMERATOR_FAILED",
+    "NO_MORE_SPLITS",
+    "REQUEST_SPLIT",
+    "SourceCoordinator",
+    "decode_event",
+    "encode_event",
+]
 
 REQUEST_SPLIT = "request"
 ADD_SPLITS = "add"
 NO_MORE_SPLITS = "no_more"
+ENUMERATOR_FAILED = "failed"
 
 STOP_TIMEOUT_S = 1.0
 """The job is over: an enumerator that hangs in ``close`` must not keep the slot from the next one."""
@@ -82,14 +92,15 @@ class SourceCoordinator:
         self._thread.join(STOP_TIMEOUT_S)
 
     def _run(self) -> None:
-        enumerator: SplitEnumerator[Any] | None = None
         try:
-            enumerator = self._source.create_enumerator(self)
+            enumerator: SplitEnumerator[Any] = self._source.create_enumerator(self)
             enumerator.start()
             while (subtask := self._inbox.get()) is not None:
                 enumerator.handle_split_request(subtask)
-        except BaseException as error:  # noqa: BLE001 - user code; the task reports it
+            enumerator.close()
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything; a task reports it
             self._fail(error)
-        finally:
-            if enumerator is not None:
-                enumerator.close()
+            # The task that runs here may have ended, so every other reader is told, too.
+            text = "".join(traceback.format_exception(error))
+            for subtask in range(1, self._parallelism):
+                self._send(subtask, encode_event(ENUMERATOR_FAILED, text))

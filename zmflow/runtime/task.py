@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from zmflow.api.functions import Function, RuntimeContext
 from zmflow.api.sources import EndOfInput, SourceReader
 from zmflow.config import BUFFER_TIMEOUT, SEGMENT_SIZE, Settings
+from zmflow.errors import ConnectorError
 from zmflow.execution.batches import Rows
 from zmflow.execution.chain import Chain
 from zmflow.execution.input import InputState
@@ -39,7 +40,7 @@ from zmflow.runtime.channels import (
     TaskCanceledError,
 )
 from zmflow.runtime.shipped_code import install_classes
-from zmflow.runtime.source_coordinator import ADD_SPLITS, decode_event
+from zmflow.runtime.source_coordinator import ADD_SPLITS, ENUMERATOR_FAILED, decode_event
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.telemetry.logs import get_logger, task_context
 
@@ -106,6 +107,7 @@ class Task:
         ]
         self.canceled = False
         self._interruptible = False
+        self._interrupting = threading.Lock()
         self._settings = settings
         self._environment = environment
         self._partitions: list[list[Channel]] = []
@@ -142,8 +144,9 @@ class Task:
 
     def interrupt(self) -> None:
         """Raise inside user code that has not returned since the task was cancelled."""
-        if self._interruptible and self._thread.ident is not None:
-            _raise_in_thread(self._thread.ident, TaskCanceledError)
+        with self._interrupting:
+            if self._interruptible and self._thread.ident is not None:
+                _raise_in_thread(self._thread.ident, TaskCanceledError)
 
     def fail(self, error: BaseException) -> None:
         """Let the task fail with an error from another thread."""
@@ -219,8 +222,15 @@ class Task:
 
     def _end_interruptions(self) -> None:
         """From here on the task ends by itself; an interrupt under way must not hit the cleaning up."""
-        self._interruptible = False
-        _raise_in_thread(threading.get_ident(), None)
+        ended = False
+        while not ended:
+            try:
+                with self._interrupting:
+                    self._interruptible = False
+                    _raise_in_thread(threading.get_ident(), None)
+                ended = True
+            except TaskCanceledError:
+                continue  # it was under way already; there is none after it
 
     def _build(self, spec: ChainSpec) -> None:
         deployment = self.deployment
@@ -354,10 +364,13 @@ class Task:
                 reader.close()
 
     def _source_control(self, item: Any) -> None:
-        if isinstance(item, bytes):
-            self._assigned.append(decode_event(item))
-        else:
+        if not isinstance(item, bytes):
             self._control(item)
+            return
+        verb, argument = decode_event(item)
+        if verb == ENUMERATOR_FAILED:
+            raise ConnectorError("The split enumerator of this source failed.", detail=argument)
+        self._assigned.append((verb, argument))
 
     def _assign(self, reader: SourceReader[Any, Any]) -> None:
         """Give the reader, which has nothing left, what the enumerator assigned."""

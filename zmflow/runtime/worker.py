@@ -56,6 +56,7 @@ from zmflow.runtime.security import CurveKeys
 from zmflow.runtime.shipped_code import install_files
 from zmflow.runtime.source_coordinator import REQUEST_SPLIT, SourceCoordinator, encode_event
 from zmflow.runtime.task import Task
+from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.worker_boot import WorkerBoot
 from zmflow.telemetry.logs import configure_logging, flush_output, get_logger, redirect_output
 
@@ -76,6 +77,12 @@ the next: most tasks notice within a batch, some milliseconds."""
 COLLECT_UNACKED_MAX = 8
 """Batches of collected rows under way to the client per subtask: enough to cover a round trip through
 TaskManager and JobManager, few enough that neither holds much of them."""
+
+COLLECT_ROWS_MAX = 1024
+"""Rows in one such batch: a source's batch."""
+
+COLLECT_SIZE_MAX_BYTES = MESSAGE_SIZE_MAX_BYTES // 2
+"""Bytes of one such batch, with room for the message around it."""
 
 SWITCH_INTERVAL_S = 0.001
 """How long a busy task thread may keep the interpreter lock from the network thread. CPython's 5 ms would
@@ -115,6 +122,7 @@ class SlotWorker:
             keys=keys,
             exclusive=self._settings[BUFFERS_PER_CHANNEL],
             floating=self._settings[FLOATING_BUFFERS_PER_GATE],
+            on_failure=self._fail_tasks,
         )
 
     def run(self) -> None:
@@ -171,7 +179,10 @@ class SlotWorker:
 
     def _handle(self, message: Message) -> None:
         if isinstance(message, DeployTasks):
-            self._deploy(message)
+            try:
+                self._deploy(message)
+            except Exception as error:  # noqa: BLE001 - a full disk, a damaged archive: the job's failure
+                self._refuse(message, error)
         elif isinstance(message, CancelTasks):
             for attempt_id in message.attempt_ids:
                 self._cancel(attempt_id)
@@ -223,6 +234,26 @@ class SlotWorker:
         for task in tasks:
             task.start()
 
+    def _refuse(self, message: DeployTasks, error: Exception) -> None:
+        """Report what kept tasks from being deployed."""
+        for deployment in message.tasks:
+            failure = describe_failure(
+                error,
+                host=self.host,
+                vertex_name=deployment.vertex_name,
+                operator_name="",
+                subtask_index=deployment.subtask_index,
+            )
+            self._outbox.post(
+                TaskStateChanged(
+                    self._epoch, self._boot.allocation_id, deployment.attempt_id, "FAILED", failure
+                )
+            )
+
+    def _fail_tasks(self, error: Exception) -> None:
+        for task in list(self._tasks.values()):
+            task.fail(error)
+
     @property
     def _code_directory(self) -> Path:
         ipc_path = self._boot.data_ipc_endpoint.removeprefix("ipc://")
@@ -236,8 +267,8 @@ class SlotWorker:
     def _channel(self, task: Task, target: ChannelTarget, permits: int) -> LocalChannel | RemoteChannel:
         local = self._tasks.get(target.attempt_id)
         if local is not None:
-            # Few: batches by reference are read while they are still in the processor's cache. With as many as
-            # a remote channel has, a word count takes half as long again.
+            # Few: batches by reference are read while they are still in the processor's cache. With as many
+            # as a remote channel has, a word count takes half as long again.
             own = self._settings[BUFFERS_PER_CHANNEL]
             return LocalChannel(local.gates[target.gate_index][target.channel_index], own)
         return self._data.connect(
@@ -320,6 +351,11 @@ class SlotWorker:
 
     def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
         """Send rows of a collect sink to the client; blocks while it is slow."""
+        if len(rows) > COLLECT_ROWS_MAX:
+            middle = len(rows) // 2
+            self.emit_to_client(task, collect_id, rows[:middle], False)
+            self.emit_to_client(task, collect_id, rows[middle:], finished)
+            return
         deployment = task.deployment
         key = (deployment.vertex_id, collect_id, deployment.subtask_index)
         collect = self._collects.get(key)
@@ -333,6 +369,12 @@ class SlotWorker:
                 detail=str(error),
                 hint="Collect plain data: numbers, text, tuples, dataclasses of an importable module.",
             ) from error
+        if len(encoded) > COLLECT_SIZE_MAX_BYTES:
+            raise ConnectorError(
+                f"{len(rows)} collected rows take {len(encoded)} bytes.",
+                detail=f"At most {COLLECT_SIZE_MAX_BYTES} bytes travel to the client at once.",
+                hint="Write large results to files and collect their names.",
+            )
         collect.permits.take()
         self._outbox.post(
             CollectedRows(

@@ -125,7 +125,7 @@ def _canonical_of_subclass(key: object) -> bytes:
 
 
 def key_group(key: object, max_parallelism: int) -> int:
-    """The key group of a key: ``mix(hash(canonical bytes)) % max_parallelism`` (flink.md 7.1).
+    """The key group of a key: ``mix(hash(canonical bytes)) % max_parallelism``.
 
     >>> key_group("zmflow", 128) == key_group("zmflow", 128) < 128
     True

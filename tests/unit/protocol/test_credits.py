@@ -69,15 +69,3 @@ def test_a_frame_without_credit_is_an_error() -> None:
     gate.received(0, 5)
     with pytest.raises(ProtocolError, match="without a credit"):
         gate.received(0, 4)
-
-
-def test_a_closed_channel_returns_its_floating_credits() -> None:
-    """What a channel held beyond its own is there for the others again."""
-    gate: GateCredits[int] = GateCredits(1, 2)
-    gate.opened(0)
-    gate.received(0, 9)
-    gate.closed(0)
-    gate.check()
-    gate.opened(1)
-    assert gate.received(1, 9) == [(1, 2)]
-    assert gate.consumed(0) == []

@@ -37,6 +37,7 @@ class Ends:
 
     def __init__(self, directory: Path, *, secured: bool = False) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.failures: SimpleQueue[Exception] = SimpleQueue()
         keys = generate_keys() if secured else None
 
         def plane(name: str) -> DataPlane:
@@ -49,6 +50,7 @@ class Ends:
                 keys=keys,
                 exclusive=2,
                 floating=8,
+                on_failure=self.failures.put,
             )
             made.start()
             return made
@@ -262,3 +264,13 @@ def test_with_keys_strangers_are_not_heard(tmp_path: Path) -> None:
 
         end_authentication(secured.context)
         secured.context.term()
+
+
+def test_a_thread_that_fails_says_so(ends: Ends) -> None:
+    """What ends the network thread reaches the worker, which fails its tasks."""
+
+    def broken() -> None:
+        raise OSError("too many open files")
+
+    ends.b._outbox.post(broken)
+    assert "too many open files" in str(ends.failures.get(timeout=WAIT_S))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
@@ -24,8 +25,13 @@ from zmflow.config import Settings
 from zmflow.errors import ProtocolError
 from zmflow.graph.job_graph import ChainNode, ChainSpec
 from zmflow.protocol.messages import TaskDeployment, TaskFailure, TaskState
-from zmflow.runtime.channels import END, LocalChannel
-from zmflow.runtime.source_coordinator import ADD_SPLITS, NO_MORE_SPLITS, encode_event
+from zmflow.runtime.channels import END, LocalChannel, Permits
+from zmflow.runtime.source_coordinator import (
+    ADD_SPLITS,
+    ENUMERATOR_FAILED,
+    NO_MORE_SPLITS,
+    encode_event,
+)
 from zmflow.runtime.task import Task
 
 WAIT_S = 20.0
@@ -261,3 +267,28 @@ def test_a_channel_that_ends_twice_is_refused() -> None:
     assert state == "FAILED"
     assert failure is not None
     assert "ended twice" in failure.summary
+
+
+def test_a_reader_hears_that_its_enumerator_failed() -> None:
+    """A source task whose enumerator is elsewhere fails with the enumerator's own traceback."""
+    environment = Environment()
+    running = task(environment, SourceOperator(Numbers()), SinkFunctionOperator(SEEN_APPEND))
+    running.start()
+    running.operator_event(encode_event(ENUMERATOR_FAILED, "ValueError: no such bucket"))
+    state, failure = environment.end()
+    assert state == "FAILED"
+    assert failure is not None
+    assert "no such bucket" in failure.summary
+
+
+def test_back_pressure_counts_the_wait_that_is_not_over() -> None:
+    """A task that has been stuck for a while shows it while it is stuck."""
+    permits = Permits(0)
+    waiting = threading.Thread(target=permits.take, daemon=True)
+    waiting.start()
+    wait_until(lambda: permits.blocked_s > 0.02)
+    permits.give()
+    waiting.join(WAIT_S)
+    settled = permits.blocked_s
+    assert settled > 0.02
+    assert permits.blocked_s == settled
