@@ -157,6 +157,9 @@ class DataPlane:
         except Exception as error:  # noqa: BLE001 - without this thread no task would ever hear of anything
             self._log.error("the data plane failed", why=repr(error))
             self._on_failure(error)
+        finally:
+            self._sender.close()
+            self._router.close()
 
     def _run(self) -> None:
         outbox, poller, router = self._outbox, self._poller, self._router
@@ -183,8 +186,6 @@ class DataPlane:
             # Last, because whoever is woken wants the interpreter lock, which polling is about to give up.
             receiver.deliver()
             sender.give_permits()
-        sender.close()
-        router.close()
 
     def _receive_credits(self, socket: zmq.Socket[bytes]) -> None:
         try:
