@@ -40,6 +40,16 @@ def test_a_quick_run_is_written_and_reported(tmp_path: Path, name: str) -> None:
     assert result["title"] in again.stdout
 
 
+def test_memory_grows_neither_with_the_input_nor_behind_a_slow_sink(tmp_path: Path) -> None:
+    """A file ten times larger, and 6 s of a sink of 1 ms per record (60 s in the full benchmark)."""
+    done = benchmarks("run", "memory", "--quick", "--json", str(tmp_path / "out.json"))
+    assert done.returncode == 0, done.stderr
+    (result,) = msgspec.json.decode((tmp_path / "out.json").read_bytes())["results"]
+    assert len(result["bounds"]) == 3
+    # Short runs on a shared machine: the full benchmark's limits for the slow sink are narrower.
+    assert all(bound["value"] < 1.2 for bound in result["bounds"]), result["bounds"]
+
+
 def test_unknown_benchmarks_are_refused() -> None:
     """With the names that exist."""
     refused = benchmarks("run", "quantum")
