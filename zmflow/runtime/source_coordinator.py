@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pickle
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
 from zmflow.api.sources import Source, SplitEnumerator
+from zmflow.protocol.messages import TaskFailure
 
 __all__ = [
     "ADD_SPLITS",
@@ -51,7 +51,7 @@ class SourceCoordinator:
         parallelism: readers.
         inbox: split requests as (subtask,); ``None`` ends the thread. May hold requests already.
         send: sends an event payload to a subtask.
-        fail: told what the enumerator raised.
+        fail: told what the enumerator raised; fails the task beside it and answers with the failure.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SourceCoordinator:
         parallelism: int,
         inbox: SimpleQueue[int | None],
         send: Callable[[int, bytes], None],
-        fail: Callable[[BaseException], None],
+        fail: Callable[[BaseException], TaskFailure],
     ) -> None:
         self._source = source
         self._parallelism = parallelism
@@ -99,8 +99,7 @@ class SourceCoordinator:
                 enumerator.handle_split_request(subtask)
             enumerator.close()
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; a task reports it
-            self._fail(error)
+            failure = self._fail(error)
             # The task that runs here may have ended, so every other reader is told, too.
-            text = "".join(traceback.format_exception(error))
             for subtask in range(1, self._parallelism):
-                self._send(subtask, encode_event(ENUMERATOR_FAILED, text))
+                self._send(subtask, encode_event(ENUMERATOR_FAILED, failure))

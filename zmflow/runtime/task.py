@@ -20,7 +20,6 @@ from typing import Any, Protocol
 from zmflow.api.functions import Function, RuntimeContext
 from zmflow.api.sources import EndOfInput, SourceReader
 from zmflow.config import BUFFER_TIMEOUT, SEGMENT_SIZE, Settings
-from zmflow.errors import ConnectorError
 from zmflow.execution.batches import Rows
 from zmflow.execution.chain import Chain
 from zmflow.execution.input import InputState
@@ -44,11 +43,19 @@ from zmflow.runtime.source_coordinator import ADD_SPLITS, ENUMERATOR_FAILED, dec
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.telemetry.logs import get_logger, task_context
 
-__all__ = ["Task", "TaskEnvironment"]
+__all__ = ["EnumeratorFailedError", "Task", "TaskEnvironment"]
 
 Channel = LocalChannel | RemoteChannel
 
 _CANCEL = object()
+
+
+class EnumeratorFailedError(Exception):
+    """The enumerator of a task's source failed; ``failure`` says how, whichever task reports it first."""
+
+    def __init__(self, failure: TaskFailure) -> None:
+        super().__init__(failure.summary)
+        self.failure = failure
 
 
 class TaskEnvironment(Protocol):
@@ -186,6 +193,8 @@ class Task:
                 state: TaskState = "FINISHED"
             except TaskCanceledError:
                 state = "CANCELED"
+            except EnumeratorFailedError as error:
+                state, failure = "FAILED", error.failure
             except BaseException as error:  # noqa: BLE001 - user code may raise anything, SystemExit too
                 if self.canceled:
                     state = "CANCELED"
@@ -369,7 +378,7 @@ class Task:
             return
         verb, argument = decode_event(item)
         if verb == ENUMERATOR_FAILED:
-            raise ConnectorError("The split enumerator of this source failed.", detail=argument)
+            raise EnumeratorFailedError(argument)
         self._assigned.append((verb, argument))
 
     def _assign(self, reader: SourceReader[Any, Any]) -> None:

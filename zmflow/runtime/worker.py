@@ -55,7 +55,7 @@ from zmflow.runtime.outbox import Outbox
 from zmflow.runtime.security import CurveKeys
 from zmflow.runtime.shipped_code import install_files
 from zmflow.runtime.source_coordinator import REQUEST_SPLIT, SourceCoordinator, encode_event
-from zmflow.runtime.task import Task
+from zmflow.runtime.task import EnumeratorFailedError, Task
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.worker_boot import WorkerBoot
 from zmflow.telemetry.logs import configure_logging, flush_output, get_logger, redirect_output
@@ -337,6 +337,17 @@ class SlotWorker:
             else:
                 self._post_event(task, -1, subtask, payload)
 
+        def fail(error: BaseException) -> TaskFailure:
+            failure = describe_failure(
+                error,
+                host=self.host,
+                vertex_name=deployment.vertex_name,
+                operator_name=own.nodes[0].name,
+                subtask_index=deployment.subtask_index,
+            )
+            task.fail(EnumeratorFailedError(failure))
+            return failure
+
         own: ChainSpec = pickle.loads(deployment.operators)  # shares nothing with the reader's
         source = own.nodes[0].operator.source  # type: ignore[attr-defined]
         coordinator = SourceCoordinator(
@@ -344,7 +355,7 @@ class SlotWorker:
             deployment.parallelism,
             self._enumerator_inboxes[deployment.vertex_id],
             send,
-            task.fail,
+            fail,
         )
         coordinator.start()
         self._coordinators.append(coordinator)

@@ -9,6 +9,7 @@ import pytest
 
 from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import Source, SourceReader, SplitEnumerator, SplitEnumeratorContext
+from zmflow.protocol.messages import TaskFailure
 from zmflow.runtime.source_coordinator import (
     ADD_SPLITS,
     ENUMERATOR_FAILED,
@@ -63,8 +64,12 @@ class Running:
         self.inbox: SimpleQueue[int | None] = SimpleQueue()
         self.sent: SimpleQueue[tuple[int, str, Any]] = SimpleQueue()
         self.failures: SimpleQueue[BaseException] = SimpleQueue()
-        self.coordinator = SourceCoordinator(Letters(fails_in), 3, self.inbox, self._send, self.failures.put)
+        self.coordinator = SourceCoordinator(Letters(fails_in), 3, self.inbox, self._send, self._fail)
         self.coordinator.start()
+
+    def _fail(self, error: BaseException) -> TaskFailure:
+        self.failures.put(error)
+        return TaskFailure("user", f"failed: {error}")
 
     def _send(self, subtask: int, payload: bytes) -> None:
         self.sent.put((subtask, *decode_event(payload)))
@@ -97,4 +102,4 @@ def test_a_failing_enumerator_fails_every_reader(where: str) -> None:
     assert str(error) == f"failed in {where}"
     told = [running.sent.get(timeout=WAIT_S) for _ in range(2)]
     assert [(subtask, verb) for subtask, verb, _ in told] == [(1, ENUMERATOR_FAILED), (2, ENUMERATOR_FAILED)]
-    assert all(f"ValueError: failed in {where}" in text for _, _, text in told)
+    assert all(failure.summary == f"failed: failed in {where}" for _, _, failure in told)

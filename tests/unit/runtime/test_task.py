@@ -270,15 +270,13 @@ def test_a_channel_that_ends_twice_is_refused() -> None:
 
 
 def test_a_reader_hears_that_its_enumerator_failed() -> None:
-    """A source task whose enumerator is elsewhere fails with the enumerator's own traceback."""
+    """A source task whose enumerator is elsewhere fails with the enumerator's own failure."""
     environment = Environment()
     running = task(environment, SourceOperator(Numbers()), SinkFunctionOperator(SEEN_APPEND))
     running.start()
-    running.operator_event(encode_event(ENUMERATOR_FAILED, "ValueError: no such bucket"))
-    state, failure = environment.end()
-    assert state == "FAILED"
-    assert failure is not None
-    assert "no such bucket" in failure.summary
+    failure = TaskFailure("user", "operator 'Bucket' failed: no such bucket", operator_name="Bucket")
+    running.operator_event(encode_event(ENUMERATOR_FAILED, failure))
+    assert environment.end() == ("FAILED", failure)
 
 
 def test_back_pressure_counts_the_wait_that_is_not_over() -> None:
