@@ -88,4 +88,10 @@ class OperatorProperties(ABC):
 def _checked_text(text: str, call: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise JobGraphError(f"{call} takes a text that is not empty, not {text!r}.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise JobGraphError(
+            f"{call} takes a text that UTF-8 can write, not {text!r}.", detail=str(error)
+        ) from None
     return text
