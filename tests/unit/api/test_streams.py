@@ -289,6 +289,7 @@ def test_sources_and_sinks_are_validated_before_submission() -> None:
 @pytest.mark.parametrize("call", ["name", "uid", "slot_sharing_group"])
 def test_names_are_text_that_can_travel(call: str) -> None:
     """A lone surrogate is refused where it is given, not when the job is submitted."""
-    stream = new_environment().from_sequence(1, 2)
+    env, _ = new_environment()
+    stream = env.from_sequence(1, 2)
     with pytest.raises(JobGraphError, match="UTF-8"):
         getattr(stream, call)("\udcff")
