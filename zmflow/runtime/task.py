@@ -99,7 +99,6 @@ class Task:
         deployment: what to run, from the JobManager.
         settings: the TaskManager's settings under the job's.
         environment: the worker.
-        channels: for each result partition its channels, in consumer order.
     """
 
     def __init__(self, deployment: TaskDeployment, settings: Settings, environment: TaskEnvironment) -> None:
@@ -134,7 +133,10 @@ class Task:
         )
 
     def connect(self, partitions: list[list[Channel]]) -> None:
-        """The output channels, made by the worker when all tasks of the slot exist."""
+        """For each result partition its channels, in consumer order; called before ``start``.
+
+        The worker makes them when all tasks of the slot exist, because some of them are consumers here.
+        """
         self._partitions = partitions
 
     def start(self) -> None:

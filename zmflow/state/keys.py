@@ -23,6 +23,7 @@ import xxhash
 from zmflow.errors import ConnectorError
 
 __all__ = [
+    "UnsupportedKeyError",
     "canonical_bytes",
     "key_group",
     "key_group_range",
