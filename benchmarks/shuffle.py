@@ -20,12 +20,12 @@ from typing import Any
 
 from benchmarks.results import BenchmarkResult, at_least, figure
 from benchmarks.rounds import run_rounds
-from zmflow.config import (
+from zmflow.config import Settings
+from zmflow.config.options import (
     BUFFERS_PER_CHANNEL,
     FLOATING_BUFFERS_PER_GATE,
     FLOATING_BUFFERS_PER_PARTITION,
     MAX_BUFFERS_PER_CHANNEL,
-    Settings,
 )
 
 __all__ = ["NAME", "measure"]

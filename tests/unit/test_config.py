@@ -12,19 +12,16 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from zmflow import config
-from zmflow.config import (
+from zmflow.config import OPTIONS, Option, Settings, load_settings
+from zmflow.config.options import (
     BUFFER_TIMEOUT,
     HEARTBEAT_TIMEOUT,
     LOAD_BALANCE_MODE,
     OPERATOR_CHAINING,
-    OPTIONS,
     PARALLELISM_DEFAULT,
     SEGMENT_SIZE,
-    Option,
-    Settings,
-    load_settings,
 )
+from zmflow.config.settings import SETTINGS_FILE_SIZE_MAX_BYTES
 from zmflow.errors import ConfigurationError
 
 QUIET = {"HOME": "/nonexistent"}
@@ -108,7 +105,7 @@ def test_values_are_read_with_their_units(option: Option[object], text: str, val
         ("heartbeat.timeout", "5 parsecs", "whole number and a unit"),
         ("parallelism.default", "two", "invalid literal"),
         ("parallelism.default", "-3", "Allowed: 0 to 32768."),
-        ("taskmanager.load-balance.mode", "random", "Allowed: slots, none."),
+        ("taskmanager.load-balance.mode", "random", "Allowed: slots, tasks, none."),
         ("pipeline.operator-chaining.enabled", "perhaps", "Allowed: true, false."),
     ],
 )
@@ -137,7 +134,7 @@ def test_an_unknown_variable_is_refused_with_the_closest_one() -> None:
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     """A file larger than any settings file is refused by its size."""
-    file = written(tmp_path, "#" * (config.SETTINGS_FILE_SIZE_MAX_BYTES + 1))
+    file = written(tmp_path, "#" * (SETTINGS_FILE_SIZE_MAX_BYTES + 1))
     with pytest.raises(ConfigurationError, match="too large"):
         load_settings(environment=QUIET, file=file)
 

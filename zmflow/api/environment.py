@@ -30,7 +30,8 @@ from zmflow.api.serialization import chain_serializer
 from zmflow.api.shipping import import_path_of, listed_py_files, read_py_files
 from zmflow.api.sources import Source
 from zmflow.api.types import TypeInformation
-from zmflow.config import (
+from zmflow.config import Settings, load_settings
+from zmflow.config.options import (
     BUFFER_TIMEOUT,
     EXECUTION_TARGET,
     JOB_NAME,
@@ -40,8 +41,6 @@ from zmflow.config import (
     PARALLELISM_DEFAULT,
     PYTHON_FILES,
     RUNTIME_MODE,
-    Settings,
-    load_settings,
 )
 from zmflow.errors import JobGraphError
 from zmflow.graph.job_graph import JobGraph

@@ -77,7 +77,8 @@ def resolve_settings(
     Raises:
         ConfigurationError: an unknown key, a wrong value or a malformed address.
     """
-    from zmflow.config import JOBMANAGER_ADDRESS, JOBMANAGER_PORT, load_settings
+    from zmflow.config import load_settings
+    from zmflow.config.options import JOBMANAGER_ADDRESS, JOBMANAGER_PORT
 
     settings = load_settings(parse_definitions(definitions))
     if jobmanager is not None:

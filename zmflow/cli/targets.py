@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zmflow.config import EXECUTION_TARGET, JOBMANAGER_ADDRESS, JOBMANAGER_PORT, Settings
+from zmflow.config import Settings
+from zmflow.config.options import EXECUTION_TARGET, JOBMANAGER_ADDRESS, JOBMANAGER_PORT
 from zmflow.errors import ConfigurationError
 
 __all__ = ["require_cluster", "target_of", "with_local_cluster"]

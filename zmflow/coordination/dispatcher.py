@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from zmflow.config import HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, Settings
+from zmflow.config import Settings
+from zmflow.config.options import HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT
 from zmflow.coordination.admission import admit
 from zmflow.coordination.effects import (
     DeadlinePassed,

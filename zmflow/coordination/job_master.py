@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from zmflow.config import LOAD_BALANCE_MODE, SLOT_REQUEST_TIMEOUT, TASK_CANCELLATION_TIMEOUT, Settings
+from zmflow.config import Settings
+from zmflow.config.options import LOAD_BALANCE_MODE, SLOT_REQUEST_TIMEOUT, TASK_CANCELLATION_TIMEOUT
 from zmflow.coordination.deployment import Wiring
 from zmflow.coordination.execution_graph import Execution, ExecutionGraph
 from zmflow.coordination.job_watchers import JobWatchers

@@ -16,7 +16,8 @@ from typing import TypeVar
 
 import zmq
 
-from zmflow.config import CLIENT_TIMEOUT, JOBMANAGER_ADDRESS, JOBMANAGER_PORT, Settings
+from zmflow.config import Settings
+from zmflow.config.options import CLIENT_TIMEOUT, JOBMANAGER_ADDRESS, JOBMANAGER_PORT
 from zmflow.errors import ConfigurationError, JobManagerUnreachableError
 from zmflow.graph.job_graph import JobGraph, encode_job_graph
 from zmflow.protocol.messages import (

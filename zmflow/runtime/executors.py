@@ -7,7 +7,8 @@ import os
 import secrets
 import threading
 
-from zmflow.config import TASK_SLOTS, Settings
+from zmflow.config import Settings
+from zmflow.config.options import TASK_SLOTS
 from zmflow.graph.job_graph import JobGraph
 from zmflow.runtime.client import ENDED_STATES, ClusterClient
 from zmflow.runtime.job_client import RemoteJobClient

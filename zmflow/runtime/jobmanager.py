@@ -9,13 +9,8 @@ from pathlib import Path
 
 import zmq
 
-from zmflow.config import (
-    JOBMANAGER_BIND_HOST,
-    JOBMANAGER_PORT,
-    LOG_DIR,
-    LOG_LEVEL,
-    Settings,
-)
+from zmflow.config import Settings
+from zmflow.config.options import JOBMANAGER_BIND_HOST, JOBMANAGER_PORT, LOG_DIR, LOG_LEVEL
 from zmflow.coordination.dispatcher import Dispatcher
 from zmflow.coordination.effects import DeadlinePassed, Effect, Event, Log, MessageReceived, PeerGone, Send
 from zmflow.ha.standalone import next_epoch

@@ -21,13 +21,8 @@ from pathlib import Path
 
 import msgspec
 
-from zmflow.config import (
-    JOBMANAGER_ADDRESS,
-    JOBMANAGER_BIND_HOST,
-    JOBMANAGER_PORT,
-    LOG_DIR,
-    Settings,
-)
+from zmflow.config import Settings
+from zmflow.config.options import JOBMANAGER_ADDRESS, JOBMANAGER_BIND_HOST, JOBMANAGER_PORT, LOG_DIR
 from zmflow.errors import AddressInUseError, ClusterError, ConfigurationError
 from zmflow.protocol.messages import Refused
 from zmflow.runtime.control import refusal

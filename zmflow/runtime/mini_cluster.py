@@ -12,7 +12,8 @@ from typing import Self
 
 import zmq
 
-from zmflow.config import LOG_DIR, LOG_LEVEL, Settings
+from zmflow.config import Settings
+from zmflow.config.options import LOG_DIR, LOG_LEVEL
 from zmflow.ids import TaskManagerId
 from zmflow.runtime.client import ClusterClient
 from zmflow.runtime.fork_server import WORKER_ENTRY, ForkServer

@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-from zmflow.config import RUN_DIR, Settings
+from zmflow.config import Settings
+from zmflow.config.options import RUN_DIR
 from zmflow.errors import ConfigurationError
 
 __all__ = [

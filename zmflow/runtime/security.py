@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import zmq
 
-from zmflow.config import CURVE_KEY_FILE, Settings
+from zmflow.config import Settings
+from zmflow.config.options import CURVE_KEY_FILE
 from zmflow.errors import ConfigurationError
 
 if TYPE_CHECKING:

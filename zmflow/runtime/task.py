@@ -19,7 +19,8 @@ from typing import Any, Protocol
 
 from zmflow.api.functions import Function, RuntimeContext
 from zmflow.api.sources import EndOfInput, SourceReader
-from zmflow.config import BUFFER_TIMEOUT, SEGMENT_SIZE, Settings
+from zmflow.config import Settings
+from zmflow.config.options import BUFFER_TIMEOUT, SEGMENT_SIZE
 from zmflow.execution.batches import Rows
 from zmflow.execution.chain import Chain
 from zmflow.execution.input import InputState

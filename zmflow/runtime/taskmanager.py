@@ -11,7 +11,8 @@ from pathlib import Path
 
 import zmq
 
-from zmflow.config import (
+from zmflow.config import Settings
+from zmflow.config.options import (
     JOBMANAGER_ADDRESS,
     JOBMANAGER_PORT,
     LOG_DIR,
@@ -19,7 +20,6 @@ from zmflow.config import (
     TASK_SLOTS,
     TASKMANAGER_BIND_HOST,
     TASKMANAGER_HOST,
-    Settings,
 )
 from zmflow.coordination.effects import (
     DeadlinePassed,

@@ -20,14 +20,14 @@ from typing import Any
 
 import zmq
 
-from zmflow.config import (
+from zmflow.config import Settings
+from zmflow.config.options import (
     BUFFERS_PER_CHANNEL,
     COMPRESSION_CODEC,
     FLOATING_BUFFERS_PER_GATE,
     FLOATING_BUFFERS_PER_PARTITION,
     LOG_LEVEL,
     MAX_BUFFERS_PER_CHANNEL,
-    Settings,
 )
 from zmflow.errors import ClusterError, ConnectorError, ProtocolError
 from zmflow.graph.job_graph import ChainSpec

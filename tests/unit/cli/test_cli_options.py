@@ -6,7 +6,8 @@ import pytest
 
 from zmflow.cli.options import parse_address, parse_definitions, resolve_settings
 from zmflow.cli.targets import require_cluster, target_of
-from zmflow.config import JOBMANAGER_ADDRESS, JOBMANAGER_PORT, PARALLELISM_DEFAULT, load_settings
+from zmflow.config import load_settings
+from zmflow.config.options import JOBMANAGER_ADDRESS, JOBMANAGER_PORT, PARALLELISM_DEFAULT
 from zmflow.errors import ConfigurationError
 
 
