@@ -22,6 +22,7 @@ from zmflow.api.functions import (
 from zmflow.api.keyed_stream import KeyedStream
 from zmflow.api.row import Row
 from zmflow.api.sinks import Sink, SinkWriter, WriterContext
+from zmflow.api.slot_sharing_group import MemorySize, SlotSharingGroup
 from zmflow.api.sources import (
     EndOfInput,
     Source,
@@ -46,6 +47,7 @@ __all__ = [
     "KeySelector",
     "KeyedStream",
     "MapFunction",
+    "MemorySize",
     "Partitioner",
     "PrintSink",
     "ReduceFunction",
@@ -57,6 +59,7 @@ __all__ = [
     "SinkContext",
     "SinkFunction",
     "SinkWriter",
+    "SlotSharingGroup",
     "Source",
     "SourceReader",
     "SplitEnumerator",

@@ -40,6 +40,9 @@ class _SplitList(SplitEnumerator[range]):
         else:
             self._context.signal_no_more_splits(subtask)
 
+    def add_splits_back(self, splits: Sequence[range], subtask: int) -> None:  # noqa: ARG002 - of the interface
+        self._left.extend(reversed(splits))
+
 
 class _SliceReader(SourceReader[T, range]):
     """Reads the elements that its splits name out of a sequence that it holds."""

@@ -28,6 +28,7 @@ from zmflow.api.operators import (
 )
 from zmflow.api.serialization import chain_serializer
 from zmflow.api.shipping import import_path_of, listed_py_files, read_py_files
+from zmflow.api.slot_sharing_group import SlotSharingGroup
 from zmflow.api.sources import Source
 from zmflow.api.types import TypeInformation
 from zmflow.config import Settings, load_settings
@@ -47,9 +48,11 @@ from zmflow.graph.job_graph import JobGraph
 from zmflow.graph.job_graph_generator import JobProperties, generate_job_graph
 from zmflow.graph.partitioners import HashPartitioner
 from zmflow.graph.plan import execution_plan
+from zmflow.graph.sharing import check_one_specification
 from zmflow.graph.stream_graph import GraphDefaults, StreamEdge, StreamGraph, build_stream_graph
 from zmflow.graph.transformations import Node, OperatorKind, Partitioned, Transformation
 from zmflow.plugins import load_plugin
+from zmflow.protocol.resources import ResourceProfile
 
 __all__ = ["RuntimeExecutionMode", "StreamExecutionEnvironment", "environment_context"]
 
@@ -106,6 +109,7 @@ class StreamExecutionEnvironment:
         self._executor = executor
         self._py_files: list[Path] = []
         self._recorded: list[Transformation] = []
+        self._sharing_resources: dict[str, ResourceProfile] = {}
         self._last_number = 0
 
     @staticmethod
@@ -173,6 +177,23 @@ class StreamExecutionEnvironment:
                 hint="RuntimeExecutionMode.STREAMING or RuntimeExecutionMode.BATCH.",
             )
         return self._set(RUNTIME_MODE.key, execution_mode.value)
+
+    def register_slot_sharing_group(self, slot_sharing_group: SlotSharingGroup) -> StreamExecutionEnvironment:
+        """Say once what the slots of a group have, so that operators can refer to it by its name.
+
+        Raises:
+            JobGraphError: the group was registered with other resources.
+        """
+        if not isinstance(slot_sharing_group, SlotSharingGroup):
+            raise JobGraphError(
+                f"register_slot_sharing_group() takes a SlotSharingGroup, not {slot_sharing_group!r}.",
+                hint='Make one with SlotSharingGroup.builder("name").',
+            )
+        name, profile = slot_sharing_group.get_name(), slot_sharing_group.get_resource_profile()
+        if not profile.is_default:
+            known = self._sharing_resources.setdefault(name, profile)
+            check_one_specification(name, known, "as registered before", profile, "now")
+        return self
 
     def add_python_file(self, file_path: str | os.PathLike[str]) -> None:
         """Ship a module, a package directory or an archive with the jobs of this environment."""
@@ -296,6 +317,7 @@ class StreamExecutionEnvironment:
             max_parallelism=self._settings[MAX_PARALLELISM],
             buffer_timeout_ms=self._settings[BUFFER_TIMEOUT],
             chaining=self._settings[OPERATOR_CHAINING],
+            sharing_resources=dict(self._sharing_resources),
         )
         final_only = self._settings[RUNTIME_MODE] == "BATCH"
 

@@ -14,11 +14,12 @@ exists per subtask: it is pickled with the job and unpickled in the worker.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 __all__ = [
+    "ExternalResourceInfo",
     "FilterFunction",
     "FlatMapFunction",
     "Function",
@@ -39,6 +40,26 @@ KEY = TypeVar("KEY", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
+class ExternalResourceInfo:
+    """One piece of an external resource: the GPU with this index.
+
+    >>> ExternalResourceInfo("gpu", 1).get_property("index")
+    '1'
+    """
+
+    name: str
+    index: int
+
+    def get_property(self, key: str) -> str | None:
+        """A property as text, None where there is none: ``index`` is the one every piece has."""
+        return str(self.index) if key == "index" else None
+
+    def get_keys(self) -> list[str]:
+        """The names of the properties."""
+        return ["index"]
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeContext:
     """Where a function runs: which job, which task, which of how many subtasks.
 
@@ -54,6 +75,8 @@ class RuntimeContext:
     max_parallelism: int
     attempt_number: int
     host: str
+    managed_memory_bytes: Mapping[str, int] = field(default_factory=dict, hash=False)
+    external_resources: Mapping[str, Sequence[int]] = field(default_factory=dict, hash=False)
 
     def get_job_id(self) -> str:
         """The job's id, 32 hexadecimal digits."""
@@ -84,8 +107,31 @@ class RuntimeContext:
         return self.max_parallelism
 
     def get_attempt_number(self) -> int:
-        """Which try this is, from 0."""
+        """Which try this is, from 0: 2 when the task was restarted twice."""
         return self.attempt_number
+
+    def get_managed_memory_bytes(self, use_case: str = "OPERATOR") -> int:
+        """How much of the slot's managed memory is this task's for a use case.
+
+        ``OPERATOR`` is for what the operators of the task keep themselves, ``STATE_BACKEND`` for their state.
+        The engine sets it aside by the weights operators declare; using no more is up to the function.
+
+        >>> def open(self, runtime_context):
+        ...     self.cache_bytes = runtime_context.get_managed_memory_bytes()
+        """
+        return self.managed_memory_bytes.get(use_case, 0)
+
+    def get_external_resource_infos(self, name: str) -> tuple[ExternalResourceInfo, ...]:
+        """The pieces of an external resource that belong to the slot this function runs in.
+
+        All tasks of the slot see the same pieces, no other slot of the machine has them. There are as many as
+        the ``SlotSharingGroup`` asks for; none when it does not.
+
+        >>> def open(self, runtime_context):
+        ...     gpus = runtime_context.get_external_resource_infos("gpu")
+        ...     self.device = f"cuda:{gpus[0].index}"
+        """
+        return tuple(ExternalResourceInfo(name, index) for index in self.external_resources.get(name, ()))
 
 
 class Function:

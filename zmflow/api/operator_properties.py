@@ -5,8 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NoReturn, Self
 
+from zmflow.api.checked_text import checked_text
+from zmflow.api.slot_sharing_group import SlotSharingGroup
 from zmflow.errors import JobGraphError
 from zmflow.graph.job_graph import PARALLELISM_MAX
+from zmflow.graph.managed_memory import OPERATOR, STATE_BACKEND, USE_CASES, WEIGHT_MAX
 from zmflow.graph.transformations import ChainingStrategy, Transformation
 
 __all__ = ["OperatorProperties", "checked_parallelism"]
@@ -37,7 +40,7 @@ class OperatorProperties(ABC):
 
     def name(self, name: str) -> Self:
         """Name the operator in plans, logs and errors."""
-        self._operator("name()").name = _checked_text(name, "name()")
+        self._operator("name()").name = checked_text(name, "name()")
         return self
 
     def get_name(self) -> str:
@@ -46,7 +49,7 @@ class OperatorProperties(ABC):
 
     def uid(self, uid: str) -> Self:
         """Give the operator an id that lasts: its state is found by it. Unique in a job."""
-        self._operator("uid()").uid = _checked_text(uid, "uid()")
+        self._operator("uid()").uid = checked_text(uid, "uid()")
         return self
 
     def set_parallelism(self, parallelism: int) -> Self:
@@ -78,20 +81,48 @@ class OperatorProperties(ABC):
         self._operator("disable_chaining()").chaining = ChainingStrategy.NEVER
         return self
 
-    def slot_sharing_group(self, slot_sharing_group: str) -> Self:
-        """Share slots only with operators of this group. Operators behind it inherit the group."""
+    def slot_sharing_group(self, slot_sharing_group: str | SlotSharingGroup) -> Self:
+        """Share slots only with operators of this group. Operators behind it inherit the group.
+
+        Args:
+            slot_sharing_group: a name, or a name with the resources of each slot of the group.
+        """
         operator = self._operator("slot_sharing_group()")
-        operator.sharing_group = _checked_text(slot_sharing_group, "slot_sharing_group()")
+        if isinstance(slot_sharing_group, SlotSharingGroup):
+            operator.sharing_group = slot_sharing_group.get_name()
+            profile = slot_sharing_group.get_resource_profile()
+            operator.sharing_resources = None if profile.is_default else profile
+        else:
+            operator.sharing_group = checked_text(slot_sharing_group, "slot_sharing_group()")
+            operator.sharing_resources = None
         return self
 
+    def co_location_group(self, key: str) -> Self:
+        """Keep subtask i of this operator in one slot with subtask i of every other operator of this key.
 
-def _checked_text(text: str, call: str) -> str:
-    if not isinstance(text, str) or not text.strip():
-        raise JobGraphError(f"{call} takes a text that is not empty, not {text!r}.")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise JobGraphError(
-            f"{call} takes a text that UTF-8 can write, not {text!r}.", detail=str(error)
-        ) from None
-    return text
+        They must be in one slot sharing group and have the same parallelism; ``execute`` refuses others.
+        """
+        self._operator("co_location_group()").co_location_group = checked_text(key, "co_location_group()")
+        return self
+
+    def managed_memory_weight(self, weight: int, use_case: str = OPERATOR) -> Self:
+        """Give the operator a part of its slot's managed memory.
+
+        Args:
+            weight: for the use case OPERATOR, its part beside the weights of the other operators of its
+                slot sharing group.
+            use_case: OPERATOR, or STATE_BACKEND, whose users in a slot share one pool: its weight is 1.
+        """
+        operator = self._operator("managed_memory_weight()")
+        if use_case not in USE_CASES:
+            raise JobGraphError(
+                f"Managed memory has no use case {use_case!r}.", hint="Allowed: " + ", ".join(USE_CASES) + "."
+            )
+        most = 1 if use_case == STATE_BACKEND else WEIGHT_MAX
+        if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= most:
+            raise JobGraphError(
+                f"The managed memory weight of {operator.title!r} for {use_case} is {weight!r}.",
+                hint="Allowed: 1, as all share the pool." if most == 1 else f"Allowed: 1 to {most}.",
+            )
+        operator.managed_memory_weights[use_case] = weight
+        return self

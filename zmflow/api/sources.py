@@ -4,6 +4,10 @@ A ``Source`` is pickled with the job. Its ``SplitEnumerator`` lives once per job
 subtask 0, and hands ``splits`` to the ``SourceReader`` of each subtask that asks for one. A reader is
 polled on its task's thread and returns batches; it must not block for long while other splits wait.
 
+When a task fails and is restarted, its reader begins with nothing, and every split its last attempt was
+given goes back to the enumerator, which lives on. When all readers restart, or the enumerator's worker is
+lost, the enumerator is made anew as well. There are no checkpoints yet, so a split is read from its start.
+
 Guarantees to implementers: ``start`` comes first, ``close`` last and exactly once; no method of one
 object is called from two threads; after ``notify_no_more_splits`` no split is added.
 """
@@ -64,8 +68,17 @@ class SplitEnumerator(ABC, Generic[SplitT]):
     def handle_split_request(self, subtask: int) -> None:
         """A reader has nothing left to read: assign it a split or signal that there are no more."""
 
+    @abstractmethod
+    def add_splits_back(self, splits: Sequence[SplitT], subtask: int) -> None:
+        """The reader of a subtask was restarted: these splits were given to it and must be read again.
+
+        They are copies of what was assigned, in that order. The restarted reader asks for a split right after
+        this call; its splits may go to any reader that asks. A reader that restarts is never given splits
+        by itself, so nothing more is to be done here than to keep them for ``handle_split_request``.
+        """
+
     def close(self) -> None:
-        """Called once when the job ends."""
+        """Called once when the enumerator is not needed any more; not after it has raised."""
 
 
 class SourceReader(ABC, Generic[T, SplitT]):

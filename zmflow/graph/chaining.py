@@ -14,7 +14,7 @@ from zmflow.graph.partitioners import ForwardPartitioner
 from zmflow.graph.stream_graph import StreamEdge, StreamGraph
 from zmflow.graph.transformations import ChainingStrategy
 
-__all__ = ["CHAINING_RULES", "ChainingRule", "broken_rules", "is_chainable"]
+__all__ = ["CHAINING_RULES", "ChainingRule", "broken_rules", "chain_parents", "is_chainable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +85,26 @@ def broken_rules(edge: StreamEdge, graph: StreamGraph) -> list[ChainingRule]:
 def is_chainable(edge: StreamEdge, graph: StreamGraph) -> bool:
     """Whether the two operators of an edge run in one task."""
     return all(rule.holds(edge, graph) for rule in CHAINING_RULES)
+
+
+def chain_parents(graph: StreamGraph) -> dict[int, int]:
+    """The operator before each operator that is chained; an operator that is missing heads a chain.
+
+    A chain is in one co-location group at most, as it runs as one task. Flink's rules speak of an edge, this
+    one of all operators in front: whoever would bring a second group into a chain heads a new one.
+    """
+    parents: dict[int, int] = {}
+    head_of: dict[int, int] = {}
+    group_of: dict[int, str] = {}  # by head
+    for number, node in graph.nodes.items():
+        edges = graph.inputs_of(number)
+        if edges and is_chainable(edges[0], graph):
+            head = head_of[edges[0].source]
+            if not node.co_location_group or group_of[head] in ("", node.co_location_group):
+                parents[number] = edges[0].source
+                head_of[number] = head
+                group_of[head] = group_of[head] or node.co_location_group
+                continue
+        head_of[number] = number
+        group_of[number] = node.co_location_group
+    return parents

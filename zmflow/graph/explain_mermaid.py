@@ -10,13 +10,21 @@ __all__ = ["render_mermaid"]
 
 
 def render_mermaid(plan: PlanDescription) -> str:
-    """One node per chain, listing its operators; one arrow per exchange, with its partitioner."""
+    """One node per chain, listing its operators; one arrow per exchange, with its partitioner.
+
+    A node says what its slots have and what it is co-located by, where the program asked for it.
+    """
     lines = ["flowchart LR"]
+    resources = {group.name: group.resources for group in plan.sharing_groups}
     for chain in plan.chains:
-        operators = "<br/>".join(_escaped(operator.name) for operator in chain.chain)
-        lines.append(
-            f'    {chain.vertex_id}["<b>{chain.vertex_id} {TIMES} {chain.parallelism}</b><br/>{operators}"]'
-        )
+        rows = [f"<b>{chain.vertex_id} {TIMES} {chain.parallelism}</b>"]
+        rows += [_escaped(operator.name) for operator in chain.chain]
+        asked = resources[chain.sharing_group]
+        if asked.particular:
+            rows.append(f"<i>slots of {_escaped(asked.text)}</i>")
+        if chain.co_location_group:
+            rows.append(f"<i>co-located by {_escaped(chain.co_location_group)}</i>")
+        lines.append(f'    {chain.vertex_id}["{"<br/>".join(rows)}"]')
     lines += [f"    {edge.source} -- {edge.partitioner} --> {edge.target}" for edge in plan.exchanges]
     colours = colours_by_group([group.name for group in plan.sharing_groups])
     for number, group in enumerate(plan.sharing_groups):

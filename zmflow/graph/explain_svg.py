@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from zmflow.graph.explain_layout import Layout, Point, Route, Size, lay_out
 from zmflow.graph.explain_palette import Colour, colours_by_group
-from zmflow.graph.explain_text import TIMES, counted
+from zmflow.graph.explain_text import TIMES, counted, slots_text
 from zmflow.graph.plan import ExchangePlan, PlanDescription, VertexPlan
 
 __all__ = ["render_svg"]
@@ -15,6 +15,7 @@ __all__ = ["render_svg"]
 MARGIN = 28.0
 TITLE_HEIGHT = 64.0
 LEGEND_ROW_HEIGHT = 24.0
+LEGEND_INDENT = 22.0
 HEADER_HEIGHT = 30.0
 LINE_HEIGHT = 22.0
 PADDING = 12.0
@@ -40,13 +41,15 @@ def render_svg(plan: PlanDescription) -> str:
     label_width = max((_label_width(edge) for edge in plan.exchanges), default=0.0) + 40.0
     layout = lay_out(plan, sizes, label_width)
     colours = colours_by_group([group.name for group in plan.sharing_groups])
-    legend_height = LEGEND_ROW_HEIGHT * len(plan.sharing_groups)
+    legend = _legend_texts(plan)
+    legend_height = LEGEND_ROW_HEIGHT * len(legend)
+    legend_width = LEGEND_INDENT + CHARACTER_WIDTH * max(map(len, legend))
     summary = (
         f"{counted(plan.operators, 'operator')} in {counted(plan.vertices, 'chain')} · "
         f"{counted(plan.subtasks, 'subtask')} in {counted(plan.tasks, 'task')} · "
         f"{counted(plan.slots_required, 'slot')} needed · {plan.runtime_mode.lower()}"
     )
-    width = max(layout.size.width, PICTURE_WIDTH_LEAST) + 2 * MARGIN
+    width = max(layout.size.width, legend_width, PICTURE_WIDTH_LEAST) + 2 * MARGIN
     height = MARGIN + TITLE_HEIGHT + layout.size.height + MARGIN + legend_height + MARGIN
     parts = [
         (
@@ -105,6 +108,7 @@ def _box(chain: VertexPlan, layout: Layout, colour: Colour) -> str:
     tip = (
         f"{chain.name}\nparallelism {chain.parallelism}, max {chain.max_parallelism}, "
         f"group {chain.sharing_group}"
+        + (f"\nco-located by {chain.co_location_group}" if chain.co_location_group else "")
     )
     lines = []
     for index, operator in enumerate(chain.chain):
@@ -168,15 +172,23 @@ def _middle(left: Point, right: Point) -> Point:
     return Point((left.x + right.x) / 2, (left.y + right.y) / 2)
 
 
+def _legend_texts(plan: PlanDescription) -> list[str]:
+    texts = [f"slot sharing group {group.name}: {slots_text(group)}" for group in plan.sharing_groups]
+    return texts + [
+        f"co-location group {group.name}: {', '.join(group.vertices)}" for group in plan.co_location_groups
+    ]
+
+
 def _legend(plan: PlanDescription, colours: dict[str, Colour], top: float) -> str:
+    groups = [group.name for group in plan.sharing_groups]
     rows = []
-    for index, group in enumerate(plan.sharing_groups):
+    for index, text in enumerate(_legend_texts(plan)):
         y = top + LEGEND_ROW_HEIGHT * index
-        colour = colours[group.name]
-        text = f"slot sharing group {group.name}: {counted(group.slots, 'slot')}"
-        rows.append(
-            f'<rect x="{MARGIN}" y="{y:.1f}" width="14" height="14" rx="3" fill="{colour.fill}" '
-            f'stroke="{colour.stroke}"/>'
-            f'<text class="sum" x="{MARGIN + 22}" y="{y + 11.5:.1f}">{_text(text)}</text>'
-        )
+        if index < len(groups):
+            colour = colours[groups[index]]
+            rows.append(
+                f'<rect x="{MARGIN}" y="{y:.1f}" width="14" height="14" rx="3" fill="{colour.fill}" '
+                f'stroke="{colour.stroke}"/>'
+            )
+        rows.append(f'<text class="sum" x="{MARGIN + LEGEND_INDENT}" y="{y + 11.5:.1f}">{_text(text)}</text>')
     return "\n".join(rows)

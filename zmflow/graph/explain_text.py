@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zmflow.graph.plan import ExchangePlan, PlanDescription, VertexPlan
+from zmflow.graph.plan import ExchangePlan, GroupPlan, PlanDescription, VertexPlan
 
-__all__ = ["TIMES", "counted", "render_text"]
+__all__ = ["TIMES", "counted", "render_text", "slots_text"]
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -20,8 +20,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun[:-2]}ices" if noun.endswith("ex") else f"{count} {noun}s"
 
 
+def slots_text(group: GroupPlan) -> str:
+    """The slots of a group and, where it asks for something, what each of them has."""
+    slots = counted(group.slots, "slot")
+    return f"{slots} of {group.resources.text}" if group.resources.particular else slots
+
+
 def render_text(plan: PlanDescription) -> str:
-    """Totals, then each chain with its operators and where its records go, then the slots."""
+    """Totals, then each chain with its operators and where its records go, then slots and co-location."""
     lines = [
         f"{plan.job_name}  ({plan.runtime_mode.lower()})",
         (
@@ -37,17 +43,24 @@ def render_text(plan: PlanDescription) -> str:
     width = max((len(group.name) for group in plan.sharing_groups), default=0)
     lines.append("Slot sharing groups")
     lines += [
-        f"  {group.name:<{width}}  {counted(group.slots, 'slot')}: {', '.join(group.vertices)}"
+        f"  {group.name:<{width}}  {slots_text(group)}: {', '.join(group.vertices)}"
         for group in plan.sharing_groups
     ]
+    if plan.co_location_groups:
+        width = max(len(group.name) for group in plan.co_location_groups)
+        lines += ["", "Co-location groups"]
+        lines += [
+            f"  {group.name:<{width}}  {', '.join(group.vertices)}" for group in plan.co_location_groups
+        ]
     return "\n".join(lines) + "\n"
 
 
 def _chain(chain: VertexPlan, outputs: list[ExchangePlan]) -> list[str]:
+    co_location = f", co-located by {chain.co_location_group}" if chain.co_location_group else ""
     lines = [
         (
             f"{chain.vertex_id}  {TIMES} {chain.parallelism}  "
-            f"(max parallelism {chain.max_parallelism}, group {chain.sharing_group})"
+            f"(max parallelism {chain.max_parallelism}, group {chain.sharing_group}{co_location})"
         )
     ]
     last = len(chain.chain) - 1

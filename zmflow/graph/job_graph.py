@@ -13,6 +13,7 @@ import msgspec
 
 from zmflow.errors import ProtocolError
 from zmflow.graph.partitioners import Partitioner
+from zmflow.protocol.resources import ResourceProfile
 
 __all__ = [
     "PARALLELISM_MAX",
@@ -23,6 +24,7 @@ __all__ = [
     "JobGraph",
     "JobOperator",
     "JobVertex",
+    "SharingGroup",
     "decode_job_graph",
     "encode_job_graph",
 ]
@@ -50,6 +52,15 @@ class JobVertex(msgspec.Struct, frozen=True, array_like=True):
     sharing_group: str
     chain: list[JobOperator]
     operators: bytes
+    co_location_group: str = ""  # subtask i of every member shares a slot
+    managed_memory_weights: dict[str, int] = {}  # by use case, what its operators declare
+
+
+class SharingGroup(msgspec.Struct, frozen=True, array_like=True):
+    """What a slot sharing group asks of each of its slots."""
+
+    name: str
+    resources: ResourceProfile
 
 
 class JobEdge(msgspec.Struct, frozen=True, array_like=True):
@@ -72,6 +83,7 @@ class JobGraph(msgspec.Struct, frozen=True, array_like=True):
     settings: dict[str, str]
     py_files: list[tuple[str, bytes]]
     runtime_mode: Literal["STREAMING", "BATCH"]
+    sharing_groups: list[SharingGroup] = []  # only those that ask for something in particular
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +138,18 @@ def decode_job_graph(data: bytes) -> JobGraph:
         graph = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError("Submitted bytes are not a JobGraph.", detail=str(error)) from None
+    _check_vertices(graph)
+    position = {vertex.vertex_id: i for i, vertex in enumerate(graph.vertices)}
+    for edge in graph.edges:
+        if edge.source not in position or edge.target not in position:
+            raise ProtocolError("A JobGraph has an edge without an end.", detail=edge.edge_id)
+        if position[edge.source] >= position[edge.target] or edge.input_index < 0:
+            raise ProtocolError("A JobGraph is not in topological order.", detail=edge.edge_id)
+    _check_sharing_groups(graph)
+    return graph
+
+
+def _check_vertices(graph: JobGraph) -> None:
     seen: set[str] = set()
     for vertex in graph.vertices:
         if vertex.vertex_id in seen:
@@ -139,10 +163,14 @@ def decode_job_graph(data: bytes) -> JobGraph:
         seen.add(vertex.vertex_id)
     if not seen:
         raise ProtocolError("A JobGraph has no vertices.", detail=graph.name)
-    position = {vertex.vertex_id: i for i, vertex in enumerate(graph.vertices)}
-    for edge in graph.edges:
-        if edge.source not in position or edge.target not in position:
-            raise ProtocolError("A JobGraph has an edge without an end.", detail=edge.edge_id)
-        if position[edge.source] >= position[edge.target] or edge.input_index < 0:
-            raise ProtocolError("A JobGraph is not in topological order.", detail=edge.edge_id)
-    return graph
+
+
+def _check_sharing_groups(graph: JobGraph) -> None:
+    in_use = {vertex.sharing_group for vertex in graph.vertices}
+    seen: set[str] = set()
+    for group in graph.sharing_groups:
+        if group.name not in in_use:
+            raise ProtocolError("A JobGraph has a slot sharing group without vertices.", detail=group.name)
+        if group.name in seen:
+            raise ProtocolError("A JobGraph specifies a slot sharing group twice.", detail=group.name)
+        seen.add(group.name)

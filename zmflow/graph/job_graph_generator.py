@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from zmflow.graph.chaining import is_chainable
+from zmflow.graph.chaining import chain_parents
 from zmflow.graph.job_graph import (
     ChainNode,
     ChainOutput,
@@ -15,7 +15,9 @@ from zmflow.graph.job_graph import (
     JobGraph,
     JobOperator,
     JobVertex,
+    SharingGroup,
 )
+from zmflow.graph.managed_memory import vertex_weights
 from zmflow.graph.stream_graph import StreamEdge, StreamGraph, StreamNode
 
 __all__ = ["JobProperties", "generate_job_graph"]
@@ -41,7 +43,7 @@ def generate_job_graph(
         properties: the job's name, settings, files and mode.
         serialize: the opaque bytes of a chain, given the chain and its vertex's name.
     """
-    parents = {edge.target: edge.source for edge in graph.edges if is_chainable(edge, graph)}
+    parents = chain_parents(graph)
     # A chained operator has one input, so every chain is a tree below its head; an operator's number
     # is larger than its inputs', so heads in the order of their numbers are in topological order.
     members: dict[int, list[int]] = {}
@@ -61,18 +63,8 @@ def generate_job_graph(
     for head, numbers in members.items():
         spec = _chain_spec(graph, numbers, parents, leaving[head])
         name = _chain_name(graph, head, numbers, parents)
-        first = graph.nodes[head]
-        vertices.append(
-            JobVertex(
-                vertex_id=vertex_ids[head],
-                name=name,
-                parallelism=first.parallelism,
-                max_parallelism=first.max_parallelism,
-                sharing_group=first.sharing_group,
-                chain=[_job_operator(graph.nodes[number]) for number in numbers],
-                operators=serialize(spec, name),
-            )
-        )
+        chain = [graph.nodes[number] for number in numbers]
+        vertices.append(_job_vertex(vertex_ids[head], name, chain, serialize(spec, name)))
     return JobGraph(
         name=properties.name,
         vertices=vertices,
@@ -83,6 +75,23 @@ def generate_job_graph(
         settings=dict(properties.settings),
         py_files=list(properties.py_files),
         runtime_mode=properties.runtime_mode,
+        sharing_groups=[SharingGroup(name, profile) for name, profile in graph.sharing_resources.items()],
+    )
+
+
+def _job_vertex(vertex_id: str, name: str, chain: Sequence[StreamNode], operators: bytes) -> JobVertex:
+    head = chain[0]
+    return JobVertex(
+        vertex_id=vertex_id,
+        name=name,
+        parallelism=head.parallelism,
+        max_parallelism=head.max_parallelism,
+        sharing_group=head.sharing_group,
+        chain=[_job_operator(node) for node in chain],
+        operators=operators,
+        # A chain has members of one co-location group at most; it need not be its head that names it.
+        co_location_group=max(node.co_location_group for node in chain),
+        managed_memory_weights=vertex_weights(node.managed_memory_weights for node in chain),
     )
 
 

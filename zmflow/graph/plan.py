@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import msgspec
 
-from zmflow.graph.job_graph import JobGraph
-from zmflow.graph.sharing import slots_by_group
+from zmflow.graph.job_graph import JobGraph, JobVertex
+from zmflow.graph.sharing import co_location_groups, resources_by_group, slots_by_group
 from zmflow.graph.stream_graph import StreamGraph
+from zmflow.protocol.resources import EQUAL_SHARE, ResourceProfile, profile_text
 
 __all__ = [
+    "CoLocationPlan",
     "ExchangePlan",
     "GroupPlan",
     "OperatorPlan",
     "PlanDescription",
+    "ResourcesPlan",
     "VertexPlan",
     "describe",
     "execution_plan",
@@ -37,6 +40,8 @@ class VertexPlan(msgspec.Struct, frozen=True):
     max_parallelism: int
     sharing_group: str
     chain: list[OperatorPlan]
+    co_location_group: str  # "" for none
+    managed_memory_weights: dict[str, int]
 
 
 class ExchangePlan(msgspec.Struct, frozen=True):
@@ -50,11 +55,35 @@ class ExchangePlan(msgspec.Struct, frozen=True):
     channels: int
 
 
+class ResourcesPlan(msgspec.Struct, frozen=True):
+    """What a slot is asked to have. None leaves it at an equal share; ``text`` says all of it."""
+
+    text: str
+    cpu_millis: int | None
+    memory_bytes: int | None
+    managed_memory_bytes: int | None
+    external: dict[str, int]
+
+    @property
+    def particular(self) -> bool:
+        """Whether anything is asked for."""
+        amounts = (self.cpu_millis, self.memory_bytes, self.managed_memory_bytes)
+        return bool(self.external) or any(amount is not None for amount in amounts)
+
+
 class GroupPlan(msgspec.Struct, frozen=True):
-    """One slot sharing group and the slots it needs."""
+    """One slot sharing group, the slots it needs and what each of them has."""
 
     name: str
     slots: int
+    vertices: list[str]
+    resources: ResourcesPlan
+
+
+class CoLocationPlan(msgspec.Struct, frozen=True):
+    """Vertices whose subtasks of one index are in one slot."""
+
+    name: str
     vertices: list[str]
 
 
@@ -75,12 +104,13 @@ class PlanDescription(msgspec.Struct, frozen=True):
     chains: list[VertexPlan]
     exchanges: list[ExchangePlan]
     sharing_groups: list[GroupPlan]
+    co_location_groups: list[CoLocationPlan]
 
 
 def describe(graph: JobGraph) -> PlanDescription:
     """What ``zmflow explain`` shows of a JobGraph."""
     parallelism = {vertex.vertex_id: vertex.parallelism for vertex in graph.vertices}
-    slots = slots_by_group(graph.vertices)
+    groups = _sharing_groups(graph)
     return PlanDescription(
         job_name=graph.name,
         runtime_mode=graph.runtime_mode,
@@ -88,21 +118,8 @@ def describe(graph: JobGraph) -> PlanDescription:
         vertices=len(graph.vertices),
         subtasks=sum(len(vertex.chain) * vertex.parallelism for vertex in graph.vertices),
         tasks=sum(parallelism.values()),
-        slots_required=sum(slots.values()),
-        chains=[
-            VertexPlan(
-                vertex_id=vertex.vertex_id,
-                name=vertex.name,
-                parallelism=vertex.parallelism,
-                max_parallelism=vertex.max_parallelism,
-                sharing_group=vertex.sharing_group,
-                chain=[
-                    OperatorPlan(operator.operator_id, operator.uid, operator.name, operator.kind)
-                    for operator in vertex.chain
-                ],
-            )
-            for vertex in graph.vertices
-        ],
+        slots_required=sum(group.slots for group in groups),
+        chains=[_chain(vertex) for vertex in graph.vertices],
         exchanges=[
             ExchangePlan(
                 edge_id=edge.edge_id,
@@ -114,12 +131,50 @@ def describe(graph: JobGraph) -> PlanDescription:
             )
             for edge in graph.edges
         ],
-        sharing_groups=[
-            GroupPlan(
-                name, count, [vertex.vertex_id for vertex in graph.vertices if vertex.sharing_group == name]
-            )
-            for name, count in slots.items()
+        sharing_groups=groups,
+        co_location_groups=[
+            CoLocationPlan(name, vertices) for name, vertices in co_location_groups(graph).items()
         ],
+    )
+
+
+def _chain(vertex: JobVertex) -> VertexPlan:
+    return VertexPlan(
+        vertex_id=vertex.vertex_id,
+        name=vertex.name,
+        parallelism=vertex.parallelism,
+        max_parallelism=vertex.max_parallelism,
+        sharing_group=vertex.sharing_group,
+        chain=[
+            OperatorPlan(operator.operator_id, operator.uid, operator.name, operator.kind)
+            for operator in vertex.chain
+        ],
+        co_location_group=vertex.co_location_group,
+        managed_memory_weights=vertex.managed_memory_weights,
+    )
+
+
+def _sharing_groups(graph: JobGraph) -> list[GroupPlan]:
+    profiles = resources_by_group(graph)
+    vertices: dict[str, list[str]] = {}
+    for vertex in graph.vertices:
+        vertices.setdefault(vertex.sharing_group, []).append(vertex.vertex_id)
+    return [
+        GroupPlan(name, slots, vertices[name], _resources(profiles[name]))
+        for name, slots in slots_by_group(graph.vertices).items()
+    ]
+
+
+def _resources(profile: ResourceProfile) -> ResourcesPlan:
+    def asked(amount: int) -> int | None:
+        return None if amount == EQUAL_SHARE else amount
+
+    return ResourcesPlan(
+        text=profile_text(profile),
+        cpu_millis=asked(profile.cpu_millis),
+        memory_bytes=asked(profile.memory_bytes),
+        managed_memory_bytes=asked(profile.managed_memory_bytes),
+        external=profile.external_amounts,
     )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from zmflow.errors import JobGraphError
 from zmflow.graph.job_graph import PARALLELISM_MAX
 from zmflow.graph.partitioners import ForwardPartitioner, Partitioner, RebalancePartitioner
-from zmflow.graph.sharing import inherited_group
+from zmflow.graph.sharing import check_co_location, check_one_specification, inherited_group
 from zmflow.graph.transformations import (
     ChainingStrategy,
     Node,
@@ -23,6 +23,7 @@ from zmflow.graph.transformations import (
     Transformation,
     operators_before,
 )
+from zmflow.protocol.resources import ResourceProfile
 
 __all__ = [
     "GraphDefaults",
@@ -39,11 +40,15 @@ MAX_PARALLELISM_LEAST = 128
 
 @dataclass(frozen=True, slots=True)
 class GraphDefaults:
-    """What the environment says where an operator says nothing. ``max_parallelism`` 0 derives it."""
+    """What the environment says where an operator says nothing. ``max_parallelism`` 0 derives it.
+
+    ``sharing_resources`` are those of the slot sharing groups that were registered, by name.
+    """
 
     max_parallelism: int = 0
     buffer_timeout_ms: int = 100
     chaining: bool = True
+    sharing_resources: Mapping[str, ResourceProfile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ class StreamNode:
     max_parallelism: int
     chaining: ChainingStrategy
     sharing_group: str
+    co_location_group: str  # "" for none
+    managed_memory_weights: Mapping[str, int]
     buffer_timeout_ms: int
 
 
@@ -75,11 +82,15 @@ class StreamEdge:
 
 @dataclass(frozen=True, slots=True)
 class StreamGraph:
-    """Operators by number, in topological order, and the edges into each of them."""
+    """Operators by number, in topological order, and the edges into each of them.
+
+    ``sharing_resources`` has the slot sharing groups in use that ask for something in particular.
+    """
 
     nodes: dict[int, StreamNode]
     inputs: dict[int, list[StreamEdge]]
     chaining: bool
+    sharing_resources: Mapping[str, ResourceProfile] = field(default_factory=dict)
 
     @property
     def edges(self) -> list[StreamEdge]:
@@ -141,12 +152,22 @@ def build_stream_graph(
             max_parallelism=_checked_max_parallelism(item, defaults),
             chaining=item.chaining,
             sharing_group=item.sharing_group or inherited_group(groups),
+            co_location_group=item.co_location_group,
+            managed_memory_weights=dict(item.managed_memory_weights),
             buffer_timeout_ms=(
                 defaults.buffer_timeout_ms if item.buffer_timeout_ms is None else item.buffer_timeout_ms
             ),
         )
         edges[item.number] = incoming
-    return StreamGraph(nodes, edges, defaults.chaining)
+    check_co_location(nodes.values())
+    resources = _sharing_resources(transformations, defaults)
+    in_use = {node.sharing_group for node in nodes.values()}
+    return StreamGraph(
+        nodes,
+        edges,
+        defaults.chaining,
+        {name: profile for name, profile in resources.items() if name in in_use},
+    )
 
 
 def _resolve(node: Node) -> Iterator[tuple[Transformation, Partitioner | None]]:
@@ -202,6 +223,23 @@ def _check_uids(transformations: Sequence[Transformation]) -> None:
                 detail="Operators: " + ", ".join(repr(title) for title in titles) + ".",
                 hint="State is found again by uid: give each operator its own.",
             )
+
+
+def _sharing_resources(
+    transformations: Sequence[Transformation], defaults: GraphDefaults
+) -> dict[str, ResourceProfile]:
+    """What each slot sharing group asks for, from wherever it was said; it may be said often, but once."""
+    said = [(name, profile, "as registered") for name, profile in defaults.sharing_resources.items()]
+    said += [
+        (item.sharing_group, item.sharing_resources, f"at {item.title!r}")
+        for item in transformations
+        if item.sharing_group is not None and item.sharing_resources is not None
+    ]
+    found: dict[str, tuple[ResourceProfile, str]] = {}
+    for name, profile, where in said:
+        other, elsewhere = found.setdefault(name, (profile, where))
+        check_one_specification(name, other, elsewhere, profile, where)
+    return {name: profile for name, (profile, _) in sorted(found.items())}
 
 
 def _checked_parallelism(item: Transformation) -> int:

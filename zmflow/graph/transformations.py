@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Literal, TypeAlias
 
 from zmflow.graph.partitioners import Partitioner
+from zmflow.protocol.resources import ResourceProfile
 
 __all__ = [
     "ChainingStrategy",
@@ -52,6 +53,9 @@ class Transformation:
     uid: str = ""
     chaining: ChainingStrategy = ChainingStrategy.ALWAYS
     sharing_group: str | None = None
+    sharing_resources: ResourceProfile | None = None  # what the group's slots are asked to have
+    co_location_group: str = ""
+    managed_memory_weights: dict[str, int] = field(default_factory=dict)
     buffer_timeout_ms: int | None = None
     non_parallel: bool = False
 

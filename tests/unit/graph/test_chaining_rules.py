@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dataflows import Dataflow
+from dataflows import Dataflow, job_graph
+from hypothesis import given
+from hypothesis import strategies as st
 
-from zmflow.graph.chaining import CHAINING_RULES, broken_rules, is_chainable
+from zmflow.graph.chaining import CHAINING_RULES, broken_rules, chain_parents, is_chainable
 from zmflow.graph.partitioners import (
     BroadcastPartitioner,
     ForwardPartitioner,
@@ -119,3 +121,58 @@ def test_the_table_is_flinks() -> None:
     """The rules carry Flink's numbers; 4 and 10 are about things that do not exist here."""
     assert [rule.number for rule in CHAINING_RULES] == [1, 2, 3, 5, 6, 7, 8, 9, 11]
     assert all(rule.sentence for rule in CHAINING_RULES)
+
+
+def test_members_of_one_co_location_group_are_chained() -> None:
+    """A chain runs as one task, so what it holds is co-located anyway; the vertex carries the group."""
+    flow = Dataflow()
+    flow.sink(flow.map(flow.source(), co_location_group="c"), co_location_group="c")
+    (vertex,) = job_graph(flow.graph()).vertices
+    assert (len(vertex.chain), vertex.co_location_group) == (3, "c")
+
+
+def test_a_chain_is_in_one_co_location_group() -> None:
+    """Who would bring a second group into a chain heads a new one, also where others stand between."""
+    flow = Dataflow()
+    first = flow.source("A", co_location_group="one")
+    flow.sink(flow.map(flow.map(first, "B"), "C", co_location_group="two"), "D")
+    vertices = job_graph(flow.graph()).vertices
+    assert [(vertex.name, vertex.co_location_group) for vertex in vertices] == [
+        ("Source: A -> B", "one"),
+        ("C -> Sink: D", "two"),
+    ]
+
+
+def test_branches_of_a_chain_are_in_one_co_location_group() -> None:
+    """Of two branches in two groups the one written first stays in the chain."""
+    flow = Dataflow()
+    source = flow.source("A")
+    flow.sink(source, "B", co_location_group="one")
+    flow.sink(source, "C", co_location_group="two")
+    assert chain_parents(flow.graph()) == {2: 1}
+
+
+@given(st.data())
+def test_only_co_location_separates_what_is_chainable(data: st.DataObject) -> None:
+    """No chain has two groups, and no operator was kept out of a chain whose group it could be in."""
+    flow = Dataflow()
+    keys = st.sampled_from(["", "", "one", "two"])
+    flow.source(co_location_group=data.draw(keys))
+    for _ in range(data.draw(st.integers(1, 10))):
+        flow.map(data.draw(st.sampled_from(flow.nodes)), co_location_group=data.draw(keys))
+    flow.sink(flow.nodes[-1])
+    graph = flow.graph()
+    parents = chain_parents(graph)
+    chain_of: dict[int, list[int]] = {}
+    for number in graph.nodes:
+        chain_of[number] = chain_of[parents[number]] if number in parents else []
+        chain_of[number].append(number)
+
+    def groups(numbers: list[int]) -> set[str]:
+        return {graph.nodes[number].co_location_group for number in numbers} - {""}
+
+    assert all(len(groups(chain)) <= 1 for chain in chain_of.values())
+    for edge in graph.edges:
+        if is_chainable(edge, graph) and edge.target not in parents:
+            earlier = [number for number in chain_of[edge.source] if number < edge.target]
+            assert len(groups([*earlier, edge.target])) == 2

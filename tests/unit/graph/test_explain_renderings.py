@@ -14,6 +14,7 @@ from zmflow.graph.explain import PlanDescription, describe, render_mermaid, rend
 from zmflow.graph.explain_layout import Size, lay_out
 from zmflow.graph.partitioners import HashPartitioner
 from zmflow.graph.transformations import Partitioned, Union
+from zmflow.protocol.resources import ResourceProfile
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -54,6 +55,71 @@ def test_text_tells_everything() -> None:
         "  default  2 slots: v1, v3, v4\n"
         "  parsers  2 slots: v2\n"
     )
+
+
+def particular() -> PlanDescription:
+    """A plan whose sharing group asks for resources, with two co-located chains."""
+    flow = Dataflow()
+    source = flow.source("Numbers", co_location_group="cache")
+    model = flow.map(
+        Partitioned(source, HashPartitioner(hash)),
+        "Model",
+        co_location_group="cache",
+        managed_memory_weights={"OPERATOR": 3},
+    )
+    flow.sink(model, "Print", sharing_group="sinks")
+    resources = {"default": ResourceProfile(1500, 512 * 2**20, external=(("gpu", 1),))}
+    return describe(job_graph(flow.graph(sharing_resources=resources)))
+
+
+def test_text_tells_what_slots_have_and_who_is_co_located() -> None:
+    """Resources stand at their group, co-location at the chain and in a list of its own."""
+    text = render_text(particular())
+    assert "  (max parallelism 128, group default, co-located by cache)\n  ├─ Source: Numbers\n" in text
+    assert text.endswith(
+        "Slot sharing groups\n"
+        "  default  2 slots of 1.5 cores, 512 MiB memory, 1 gpu: v1, v2\n"
+        "  sinks    2 slots: v3\n"
+        "\n"
+        "Co-location groups\n"
+        "  cache  v1, v2\n"
+    )
+
+
+def test_json_tells_what_slots_have_and_who_is_co_located() -> None:
+    """Amounts are numbers; null is an equal share."""
+    plan = msgspec.json.decode(msgspec.json.encode(particular()))
+    assert [group["resources"] for group in plan["sharing_groups"]] == [
+        {
+            "text": "1.5 cores, 512 MiB memory, 1 gpu",
+            "cpu_millis": 1500,
+            "memory_bytes": 512 * 2**20,
+            "managed_memory_bytes": None,
+            "external": {"gpu": 1},
+        },
+        {
+            "text": "an equal share",
+            "cpu_millis": None,
+            "memory_bytes": None,
+            "managed_memory_bytes": None,
+            "external": {},
+        },
+    ]
+    assert plan["co_location_groups"] == [{"name": "cache", "vertices": ["v1", "v2"]}]
+    assert [chain["co_location_group"] for chain in plan["chains"]] == ["cache", "cache", ""]
+    assert [chain["managed_memory_weights"] for chain in plan["chains"]] == [{}, {"OPERATOR": 3}, {}]
+
+
+def test_pictures_tell_what_slots_have_and_who_is_co_located() -> None:
+    """In Mermaid at each chain, in SVG in the legend and in tooltips."""
+    text = render_mermaid(particular())
+    assert "Model<br/><i>slots of 1.5 cores, 512 MiB memory, 1 gpu</i><br/><i>co-located by cache</i>" in text
+    assert text.count("<i>") == 4
+    root = ElementTree.fromstring(render_svg(particular()))  # noqa: S314 - our own output
+    texts = [element.text for element in root.iter(f"{SVG}text")]
+    assert "slot sharing group default: 2 slots of 1.5 cores, 512 MiB memory, 1 gpu" in texts
+    assert "co-location group cache: v1, v2" in texts
+    assert sum("co-located by cache" in (each.text or "") for each in root.iter(f"{SVG}title")) == 2
 
 
 def test_json_has_the_totals() -> None:
