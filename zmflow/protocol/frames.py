@@ -62,6 +62,7 @@ class FrameKind(IntEnum):
     OPEN = 3  # sender → receiver: this channel number is that input channel
     CREDIT = 4  # receiver → sender: `records` more frames are welcome
     HELLO = 5  # sender → receiver, first on a connection: versions
+    CLOSE = 6  # sender → receiver: nothing more will come on this channel number
 
 
 class Layout(IntEnum):

@@ -20,7 +20,9 @@ HeartbeatAck           JM → TM             alive too
 UnknownTaskManager     JM → TM             register again
 DeregisterTaskManager  TM → JM             leaves on purpose
 AllocateSlot           JM → TM             fork a worker for this job in this slot
-SlotReady              TM → JM             the worker listens at these data endpoints
+OfferSlot              TM → JM             the worker listens here; does the job take the slot?
+AcceptSlot             JM → TM             the job takes it
+RejectSlot             JM → TM             the job does not: end the worker
 SlotLost               TM → JM             the worker could not start, or died
 FreeSlot               JM → TM             end the worker, offer the slot again
 SlotFreed              TM → JM             it is free again
@@ -42,6 +44,8 @@ GetJob                 client → JM         one job in full
 JobStatus              JM → client
 GetCluster             client → JM         TaskManagers and slots
 ClusterStatus          JM → client
+DrainTaskManager       client → JM         no new slots there, move its tasks; or the reverse
+DrainAccepted          JM → client         the TaskManagers it is about
 GetLogs                client → JM → TM    the newest log lines of a job
 LogChunk               TM → JM → client
 =====================  ==================  ========================================================
@@ -59,21 +63,26 @@ from zmflow.protocol.parts import (
     DataEndpoint,
     FailureKind,
     JobState,
-    JobSummary,
     ResultPartition,
-    SlotStatus,
-    SubtaskStatus,
     TaskCounters,
     TaskDeployment,
     TaskFailure,
-    TaskManagerStatus,
     TaskState,
+)
+from zmflow.protocol.resources import ResourceProfile
+from zmflow.protocol.statuses import (
+    ExceptionEntry,
+    JobSummary,
+    SlotStatus,
+    SubtaskStatus,
+    TaskManagerStatus,
     VertexStatus,
 )
 from zmflow.protocol.versions import Versions
 
 __all__ = [
     "MESSAGE_SIZE_MAX_BYTES",
+    "AcceptSlot",
     "AllocateSlot",
     "CancelJob",
     "CancelTasks",
@@ -84,6 +93,9 @@ __all__ = [
     "DataEndpoint",
     "DeployTasks",
     "DeregisterTaskManager",
+    "DrainAccepted",
+    "DrainTaskManager",
+    "ExceptionEntry",
     "FailureKind",
     "FreeSlot",
     "GetCluster",
@@ -100,13 +112,15 @@ __all__ = [
     "ListJobs",
     "LogChunk",
     "Message",
+    "OfferSlot",
     "OperatorEvent",
     "Refused",
     "RegisterTaskManager",
+    "RejectSlot",
+    "ResourceProfile",
     "ResultPartition",
     "SlotFreed",
     "SlotLost",
-    "SlotReady",
     "SlotStatus",
     "SubmitJob",
     "SubtaskStatus",
@@ -167,6 +181,7 @@ class RegisterTaskManager(_Message, frozen=True):
     host: str
     pid: int
     slots: int
+    resources: ResourceProfile  # what all its slots are cut from
 
 
 class TaskManagerRegistered(_Message, frozen=True):
@@ -177,10 +192,12 @@ class TaskManagerRegistered(_Message, frozen=True):
 
 class Heartbeat(_Message, frozen=True):
     taskmanager_id: str
+    sent_ms: int = 0  # the TaskManager's clock
 
 
 class HeartbeatAck(_Message, frozen=True):
     taskmanager_id: str
+    sent_ms: int = 0  # of the Heartbeat it answers
 
 
 class UnknownTaskManager(_Message, frozen=True):
@@ -196,13 +213,24 @@ class AllocateSlot(_Message, frozen=True):
     allocation_id: str
     slot_index: int
     job_id: str
+    resources: ResourceProfile  # what to cut the slot to: real amounts
 
 
-class SlotReady(_Message, frozen=True):
+class OfferSlot(_Message, frozen=True):
     allocation_id: str
     slot_index: int
+    job_id: str
     pid: int
     endpoint: DataEndpoint
+
+
+class AcceptSlot(_Message, frozen=True):
+    allocation_id: str
+
+
+class RejectSlot(_Message, frozen=True):
+    allocation_id: str
+    reason: str
 
 
 class SlotLost(_Message, frozen=True):
@@ -249,7 +277,8 @@ class OperatorEvent(_Message, frozen=True):
     """An event between a source's split enumerator and its readers.
 
     The enumerator of an operator lives in the worker of subtask 0. ``to_subtask`` is -1 when the
-    event is for the enumerator. The JobManager only routes it.
+    event is for the enumerator. The JobManager only routes it. An event of a reader's older attempt or of
+    an enumerator that began anew since is dropped where it arrives.
     """
 
     job_id: str
@@ -258,6 +287,8 @@ class OperatorEvent(_Message, frozen=True):
     from_subtask: int
     to_subtask: int
     payload: bytes
+    attempt_number: int = 0  # of the reader it comes from or goes to
+    coordinator_number: int = 0
 
 
 class CollectedRows(_Message, frozen=True):
@@ -270,6 +301,7 @@ class CollectedRows(_Message, frozen=True):
     sequence: int
     rows: bytes
     last: bool
+    attempt_number: int = 0
 
 
 class CollectAck(_Message, frozen=True):
@@ -334,6 +366,8 @@ class JobStatus(_Message, frozen=True):
     vertices: list[VertexStatus]
     failure: TaskFailure | None
     run_ms: int  # from first deployment until now or the end
+    exceptions: list[ExceptionEntry] = []  # newest last, bounded
+    notes: list[str] = []  # sentences about what a restart means for this job
 
 
 class GetCluster(_Message, frozen=True):
@@ -346,6 +380,17 @@ class ClusterStatus(_Message, frozen=True):
     started_ms: int
     taskmanagers: list[TaskManagerStatus]
     jobs: list[JobSummary]
+
+
+class DrainTaskManager(_Message, frozen=True):
+    request_id: int
+    taskmanager: str  # its id, a unique beginning of it, or a host
+    drain: bool  # False takes it back
+
+
+class DrainAccepted(_Message, frozen=True):
+    request_id: int
+    taskmanagers: list[str]  # ids
 
 
 class GetLogs(_Message, frozen=True):
@@ -375,7 +420,9 @@ Message: TypeAlias = (
     | UnknownTaskManager
     | DeregisterTaskManager
     | AllocateSlot
-    | SlotReady
+    | OfferSlot
+    | AcceptSlot
+    | RejectSlot
     | SlotLost
     | FreeSlot
     | SlotFreed
@@ -397,6 +444,8 @@ Message: TypeAlias = (
     | JobStatus
     | GetCluster
     | ClusterStatus
+    | DrainTaskManager
+    | DrainAccepted
     | GetLogs
     | LogChunk
 )
@@ -408,8 +457,8 @@ _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 def encode_message(message: Message) -> bytes:
     """The bytes of a message.
 
-    >>> decode_message(encode_message(Heartbeat(3, "tm-1")))
-    Heartbeat(epoch=3, taskmanager_id='tm-1')
+    >>> decode_message(encode_message(Heartbeat(3, "tm-1", 250)))
+    Heartbeat(epoch=3, taskmanager_id='tm-1', sent_ms=250)
     """
     return _encoder.encode(message)
 

@@ -1,4 +1,4 @@
-"""What control messages are made of: states, places, numbers and reasons. ``messages`` offers them all.
+"""What control messages are made of: states, places, tasks and reasons. ``messages`` offers them all.
 
 They evolve as messages do: fields are only appended, with a default.
 """
@@ -14,16 +14,11 @@ __all__ = [
     "DataEndpoint",
     "FailureKind",
     "JobState",
-    "JobSummary",
     "ResultPartition",
-    "SlotStatus",
-    "SubtaskStatus",
     "TaskCounters",
     "TaskDeployment",
     "TaskFailure",
-    "TaskManagerStatus",
     "TaskState",
-    "VertexStatus",
 ]
 
 TaskState: TypeAlias = Literal[
@@ -37,7 +32,9 @@ TaskState: TypeAlias = Literal[
     "CANCELED",
     "FAILED",
 ]
-JobState: TypeAlias = Literal["CREATED", "RUNNING", "FINISHED", "FAILING", "FAILED", "CANCELLING", "CANCELED"]
+JobState: TypeAlias = Literal[
+    "CREATED", "RUNNING", "RESTARTING", "FINISHED", "FAILING", "FAILED", "CANCELLING", "CANCELED"
+]
 FailureKind: TypeAlias = Literal["user", "worker", "taskmanager", "slots", "engine"]
 
 
@@ -88,6 +85,8 @@ class TaskDeployment(_Struct, frozen=True):
     partitions: list[ResultPartition]
     settings: dict[str, str]  # the job's settings, as text, over the TaskManager's own
     py_files: list[tuple[str, bytes]]  # (file name, content): modules and zip archives
+    coordinator_number: int = 0  # of a source: grows when its split enumerator begins anew
+    managed_memory: dict[str, int] = {}  # bytes by use case: OPERATOR, STATE_BACKEND
 
 
 class TaskFailure(_Struct, frozen=True):
@@ -114,54 +113,3 @@ class TaskCounters(_Struct, frozen=True):
     bytes_out: int
     busy_ms: int
     backpressured_ms: int
-
-
-class SubtaskStatus(_Struct, frozen=True):
-    subtask_index: int
-    state: TaskState
-    attempt_number: int
-    host: str
-    taskmanager_id: str
-    slot_index: int
-    allocation_id: str
-    records_in: int
-    records_out: int
-    bytes_in: int
-    bytes_out: int
-    busy_ms: int
-    backpressured_ms: int
-
-
-class VertexStatus(_Struct, frozen=True):
-    vertex_id: str
-    name: str
-    operators: list[str]
-    parallelism: int
-    sharing_group: str
-    subtasks: list[SubtaskStatus]
-
-
-class JobSummary(_Struct, frozen=True):
-    job_id: str
-    name: str
-    state: JobState
-    submitted_ms: int  # wall clock, milliseconds since 1970
-    finished_ms: int  # 0 while it runs
-    tasks_total: int
-    tasks_running: int
-    tasks_finished: int
-
-
-class SlotStatus(_Struct, frozen=True):
-    slot_index: int
-    job_id: str  # "" when free
-    allocation_id: str
-    worker_pid: int
-
-
-class TaskManagerStatus(_Struct, frozen=True):
-    taskmanager_id: str
-    host: str
-    pid: int
-    slots: list[SlotStatus]
-    heartbeat_age_ms: int

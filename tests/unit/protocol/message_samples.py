@@ -8,13 +8,41 @@ from zmflow.protocol.versions import Versions
 
 __all__ = ["SAMPLES"]
 
-_VERSIONS = Versions(1, "3.11", "0.1.0")
+_VERSIONS = Versions(2, "3.11", "0.1.0")
 _ENDPOINT = m.DataEndpoint("host-1", "ipc:///run/w", "tcp://10.0.0.1:4000")
 _FAILURE = m.TaskFailure("user", "ValueError: bad", "h", "map", "parse", 3, "user tb", "full tb", "look")
 _COUNTERS = TaskCounters("9f/v1/0/0", 10, 20, 300, 400, 5, 6)
-_SUMMARY = m.JobSummary("9f", "word count", "RUNNING", 1_700_000_000_000, 0, 4, 3, 1)
-_SUBTASK = m.SubtaskStatus(0, "RUNNING", 0, "h", "tm-1", 1, "a1-1", 10, 20, 300, 400, 5, 6)
-_VERTEX = m.VertexStatus("v1", "source → map", ["source", "map"], 1, "default", [_SUBTASK])
+_RESOURCES = m.ResourceProfile(1500, 2**31, 2**29, (("fpga", 1), ("gpu", 2)))
+_SUMMARY = m.JobSummary("9f", "word count", "RUNNING", 1_700_000_000_000, 0, 4, 3, 1, 2)
+_SUBTASK = m.SubtaskStatus(0, "RUNNING", 0, "h", "tm-1", 1, "a1-1", 10, 20, 300, 400, 5, 6, 1_700_000_000_100)
+_VERTEX = m.VertexStatus("v1", "source → map", ["source", "map"], 1, "default", [_SUBTASK], "cache")
+_EXCEPTION = m.ExceptionEntry(
+    1_700_000_000_200, _FAILURE, "tm-1", 1, ["source → map"], 2, 4, 1000, [_FAILURE]
+)
+_SLOT = m.SlotStatus(
+    0,
+    "9f",
+    "a3-1",
+    4712,
+    "allocated",
+    "word count",
+    "default",
+    ["source → map (1/2)"],
+    _RESOURCES,
+    1_700_000_000_050,
+)
+_TASKMANAGER = m.TaskManagerStatus(
+    "tm-1",
+    "h",
+    4711,
+    [_SLOT],
+    250,
+    "late",
+    True,
+    "waits for 1 slot",
+    _RESOURCES,
+    m.ResourceProfile(500, 0, 0),
+)
 _DEPLOYMENT = m.TaskDeployment(
     "9f/v1/0/0",
     "9f",
@@ -30,20 +58,24 @@ _DEPLOYMENT = m.TaskDeployment(
     [ResultPartition("e1", [m.ChannelTarget("9f/v2/0/0", 0, 1, "a1-2", _ENDPOINT)])],
     {"heartbeat.timeout": "2 s"},
     [("job.py", b"x = 1")],
+    3,
+    {"OPERATOR": 2**28, "STATE_BACKEND": 2**27},
 )
 
 SAMPLES: list[m.Message] = [
     m.Hello(0, _VERSIONS, "taskmanager", "tm-1"),
     m.Welcome(3, _VERSIONS, "jm"),
     m.Refused(3, 7, "ClusterError", "no", "detail", "hint"),
-    m.RegisterTaskManager(3, "tm-1", "h", 4711, 2),
+    m.RegisterTaskManager(3, "tm-1", "h", 4711, 2, _RESOURCES),
     m.TaskManagerRegistered(3, "tm-1", 1000, 5000),
-    m.Heartbeat(3, "tm-1"),
-    m.HeartbeatAck(3, "tm-1"),
+    m.Heartbeat(3, "tm-1", 250),
+    m.HeartbeatAck(3, "tm-1", 250),
     m.UnknownTaskManager(3, "tm-1"),
     m.DeregisterTaskManager(3, "tm-1", "it was stopped"),
-    m.AllocateSlot(3, "a3-1", 0, "9f"),
-    m.SlotReady(3, "a3-1", 0, 4712, _ENDPOINT),
+    m.AllocateSlot(3, "a3-1", 0, "9f", _RESOURCES),
+    m.OfferSlot(3, "a3-1", 0, "9f", 4712, _ENDPOINT),
+    m.AcceptSlot(3, "a3-1"),
+    m.RejectSlot(3, "a3-1", "the job has ended"),
     m.SlotLost(3, "a3-1", 0, "killed by signal 9 (SIGKILL)"),
     m.FreeSlot(3, "a3-1", 0),
     m.SlotFreed(3, "a3-1", 0),
@@ -51,8 +83,8 @@ SAMPLES: list[m.Message] = [
     m.CancelTasks(3, "a3-1", ["9f/v1/0/0"], 5000),
     m.TaskStateChanged(3, "a3-1", "9f/v1/0/0", "FAILED", _FAILURE, _COUNTERS),
     m.TaskMetrics(3, "a3-1", [_COUNTERS]),
-    m.OperatorEvent(3, "9f", "v1", 0, 1, -1, b"split?"),
-    m.CollectedRows(3, "9f", "v2", "c1", 0, 5, b"rows", True),
+    m.OperatorEvent(3, "9f", "v1", 0, 1, -1, b"split?", 2, 3),
+    m.CollectedRows(3, "9f", "v2", "c1", 0, 5, b"rows", True, 2),
     m.CollectAck(3, "9f", "v2", "c1", 0, 5),
     m.WorkerReady(3, "a3-1", 4712, _ENDPOINT),
     m.SubmitJob(3, 7, "9f", b"graph"),
@@ -62,16 +94,20 @@ SAMPLES: list[m.Message] = [
     m.ListJobs(3, 7),
     m.JobList(3, 7, [_SUMMARY]),
     m.GetJob(3, 7, "9f"),
-    m.JobStatus(3, 7, _SUMMARY, "3 of 4 tasks run", [_VERTEX], _FAILURE, 1234),
+    m.JobStatus(
+        3, 7, _SUMMARY, "3 of 4 tasks run", [_VERTEX], _FAILURE, 1234, [_EXCEPTION], ["sources begin anew"]
+    ),
     m.GetCluster(3, 7),
     m.ClusterStatus(
         3,
         7,
         "jm",
         1_700_000_000_000,
-        [m.TaskManagerStatus("tm-1", "h", 4711, [m.SlotStatus(0, "9f", "a3-1", 4712)], 250)],
+        [_TASKMANAGER],
         [_SUMMARY],
     ),
+    m.DrainTaskManager(3, 7, "tm-1", True),
+    m.DrainAccepted(3, 7, ["tm-1"]),
     m.GetLogs(3, 7, "9f", 65536, "00ff"),
     m.LogChunk(3, 7, "9f", "00ff", "tm-1", b"{}\n", 1),
 ]

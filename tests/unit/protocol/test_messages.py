@@ -18,11 +18,12 @@ from zmflow.graph.job_graph import (
     JobGraph,
     JobOperator,
     JobVertex,
+    SharingGroup,
     decode_job_graph,
     encode_job_graph,
 )
 from zmflow.protocol import messages
-from zmflow.protocol.messages import Message, decode_message, encode_message
+from zmflow.protocol.messages import Message, ResourceProfile, decode_message, encode_message
 from zmflow.protocol.versions import PROTOCOL_VERSION
 
 GOLDEN = Path(__file__).parent / f"golden_messages_v{PROTOCOL_VERSION}.txt"
@@ -34,13 +35,24 @@ SEEDS = 200
 GRAPH = JobGraph(
     "job",
     [
-        JobVertex("v1", "source", 2, 128, "default", [JobOperator("o1", "u", "source", "source")], b"code"),
+        JobVertex(
+            "v1",
+            "source",
+            2,
+            128,
+            "default",
+            [JobOperator("o1", "u", "source", "source")],
+            b"code",
+            "cache",
+            {"OPERATOR": 3, "STATE_BACKEND": 1},
+        ),
         JobVertex("v2", "sink", 1, 128, "default", [JobOperator("o2", "", "sink", "sink")], b"code"),
     ],
     [JobEdge("e1", "v1", "v2", 0, "REBALANCE", False)],
     {"heartbeat.timeout": "2 s"},
     [("m.py", b"x = 1")],
     "STREAMING",
+    [SharingGroup("default", ResourceProfile(1500, 2**30, 2**29, (("gpu", 1),)))],
 )
 
 
@@ -170,6 +182,8 @@ def test_job_graphs_that_contradict_themselves_are_refused():
         (replace(GRAPH, vertices=[replace(first, parallelism=0), second]), "impossible parallelism"),
         (replace(GRAPH, vertices=[replace(first, parallelism=129), second]), "impossible parallelism"),
         (replace(GRAPH, edges=[replace(GRAPH.edges[0], input_index=-1)]), "topological"),
+        (replace(GRAPH, sharing_groups=GRAPH.sharing_groups * 2), "group twice"),
+        (replace(GRAPH, sharing_groups=[SharingGroup("other", ResourceProfile())]), "without vertices"),
     ]:
         with pytest.raises(ProtocolError, match=words):
             decode_job_graph(encode_job_graph(broken))
