@@ -19,6 +19,7 @@ __all__ = [
     "BUFFER_TIMEOUT",
     "CLIENT_TIMEOUT",
     "COMPRESSION_CODEC",
+    "CONSUMER_WEIGHTS",
     "CPU_CORES",
     "CURVE_KEY_FILE",
     "EXECUTION_TARGET",
@@ -183,6 +184,11 @@ MANAGED_MEMORY = size(
     "taskmanager.memory.managed.size",
     "0",
     "Part of that memory for state backends and operators, divided among the slots; 0: 40 % of it.",
+)
+CONSUMER_WEIGHTS = resources(
+    "taskmanager.memory.managed.consumer-weights",
+    "OPERATOR:70, STATE_BACKEND:70",
+    "How a slot's managed memory is divided among the uses its tasks have for it.",
 )
 SLOT_MEMORY_LIMIT = size(
     "taskmanager.memory.slot-limit",

@@ -9,7 +9,9 @@ import re
 
 from zmflow.errors import JobGraphError, ProtocolError
 from zmflow.graph.job_graph import JobGraph, decode_job_graph
+from zmflow.graph.managed_memory import USE_CASES, WEIGHT_MAX
 from zmflow.graph.partitioners import consumers_of
+from zmflow.graph.sharing import check_co_location, impossible_amount
 
 __all__ = ["CHANNELS_MAX", "TASKS_MAX", "admit"]
 
@@ -29,7 +31,8 @@ def admit(job_id: str, job_graph: bytes) -> JobGraph:
 
     Raises:
         ProtocolError: the id or the bytes are not what a client of ours sends.
-        JobGraphError: the job is larger than a leader takes; says the size and the limit.
+        JobGraphError: the job is larger than a leader takes, or no slots can keep its co-location;
+            says the size and the limit, or the vertices.
     """
     if JOB_ID.fullmatch(job_id) is None:
         raise ProtocolError("A job id is not a plain word.", detail=repr(job_id[:100]))
@@ -49,7 +52,27 @@ def admit(job_id: str, job_graph: bytes) -> JobGraph:
         _limit(graph, "channels", channels, CHANNELS_MAX)
         if edge.input_index >= len(graph.edges):
             raise ProtocolError("A JobGraph leaves gates without input.", detail=edge.edge_id)
+    check_co_location(graph.vertices)
+    _check_amounts(graph)
     return graph
+
+
+def _check_amounts(graph: JobGraph) -> None:
+    for group in graph.sharing_groups:
+        reason = impossible_amount(group.resources)
+        if reason:
+            raise ProtocolError(
+                "A JobGraph asks for slots that cannot be.",
+                detail=f"Slot sharing group {group.name!r}: {reason}",
+            )
+    for vertex in graph.vertices:
+        most = WEIGHT_MAX * max(1, len(vertex.chain))  # a vertex has the sum of its operators' weights
+        for use_case, weight in vertex.managed_memory_weights.items():
+            if use_case not in USE_CASES or not 1 <= weight <= most:
+                raise ProtocolError(
+                    "A JobGraph has an impossible weight of managed memory.",
+                    detail=f"{vertex.name}: {use_case[:100]!r} has weight {weight}.",
+                )
 
 
 def _limit(graph: JobGraph, what: str, number: int, limit: int) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from zmflow.coordination.execution_graph import Execution, ExecutionGraph
-from zmflow.coordination.slot_pool import SlotPool
-from zmflow.graph.job_graph import JobEdge, JobGraph, JobVertex
+from collections.abc import Mapping
+
+from zmflow.coordination.execution_graph import Execution
+from zmflow.coordination.job_layout import JobLayout
+from zmflow.coordination.slots import PhysicalSlot
+from zmflow.graph.job_graph import JobEdge, JobVertex
+from zmflow.graph.managed_memory import managed_memory_shares, share_bytes
 from zmflow.graph.partitioners import consumers_of, producers_of
 from zmflow.protocol.messages import ChannelTarget, ResultPartition, TaskDeployment
 
@@ -15,11 +19,12 @@ class Wiring:
     """The channels of a job. A gate's channels are, for its edges in the order of the JobGraph, each
     edge's producers in order; so producer and consumer number a channel alike without talking."""
 
-    def __init__(self, job_id: str, graph: JobGraph, executions: ExecutionGraph, pool: SlotPool) -> None:
+    def __init__(self, job_id: str, layout: JobLayout, memory_weights: Mapping[str, int]) -> None:
+        graph = layout.graph
         self._job_id = job_id
         self._graph = graph
-        self._executions = executions
-        self._pool = pool
+        self._layout = layout
+        self._shares = managed_memory_shares(graph, memory_weights)
         self._vertices: dict[str, JobVertex] = {vertex.vertex_id: vertex for vertex in graph.vertices}
         self._outputs: dict[str, list[JobEdge]] = {}
         self._gates: dict[str, dict[int, list[JobEdge]]] = {}
@@ -28,28 +33,30 @@ class Wiring:
             self._gates.setdefault(edge.target, {}).setdefault(edge.input_index, []).append(edge)
 
     def deployment(self, execution: Execution) -> TaskDeployment:
-        """The deployment of one subtask. Every slot of the job must be ready."""
-        vertex = self._vertices[execution.vertex_id]
+        """The deployment of one subtask. It and every consumer of its output must have a slot."""
+        vertex_id, subtask_index = execution.subtask
+        vertex = self._vertices[vertex_id]
+        slot = self._slot(execution.subtask)
         return TaskDeployment(
             attempt_id=execution.attempt_id,
             job_id=self._job_id,
             job_name=self._graph.name,
             vertex_id=vertex.vertex_id,
             vertex_name=vertex.name,
-            subtask_index=execution.subtask_index,
+            subtask_index=subtask_index,
             parallelism=vertex.parallelism,
             max_parallelism=vertex.max_parallelism,
             attempt_number=execution.attempt_number,
             operators=vertex.operators,
-            gate_channels=self._gate_channels(execution),
+            gate_channels=self._gate_channels(vertex_id, subtask_index),
             partitions=[
                 ResultPartition(
                     edge.edge_id,
                     [
-                        self._target(edge, execution.subtask_index, consumer)
+                        self._target(edge, subtask_index, consumer)
                         for consumer in consumers_of(
                             edge.pointwise,
-                            execution.subtask_index,
+                            subtask_index,
                             vertex.parallelism,
                             self._vertices[edge.target].parallelism,
                         )
@@ -60,16 +67,26 @@ class Wiring:
             ],
             settings=self._graph.settings,
             py_files=self._graph.py_files,
+            coordinator_number=self._layout.coordinators[vertex_id],
+            managed_memory={
+                use_case: share_bytes(share, slot.resources.managed_memory_bytes)
+                for use_case, share in self._shares[vertex_id].items()
+            },
         )
+
+    def _slot(self, subtask: tuple[str, int]) -> PhysicalSlot:
+        logical = self._layout.sharing.logical_slot(subtask)
+        assert logical is not None, f"{subtask} is deployed without a slot"
+        return logical.physical
 
     def _producers(self, edge: JobEdge, consumer: int) -> range:
         source, target = self._vertices[edge.source], self._vertices[edge.target]
         return producers_of(edge.pointwise, consumer, source.parallelism, target.parallelism)
 
-    def _gate_channels(self, execution: Execution) -> list[int]:
-        gates = self._gates.get(execution.vertex_id, {})
+    def _gate_channels(self, vertex_id: str, subtask_index: int) -> list[int]:
+        gates = self._gates.get(vertex_id, {})
         return [
-            sum(len(self._producers(edge, execution.subtask_index)) for edge in gates.get(index, []))
+            sum(len(self._producers(edge, subtask_index)) for edge in gates.get(index, []))
             for index in range(max(gates, default=-1) + 1)
         ]
 
@@ -79,12 +96,11 @@ class Wiring:
             if other is edge:
                 break
             before += len(self._producers(other, consumer))
-        slot = self._pool.of_subtask(edge.target, consumer)
-        assert slot is not None and slot.endpoint is not None, "deployed before all slots were ready"
+        slot = self._slot((edge.target, consumer))
         return ChannelTarget(
-            self._executions.at((edge.target, consumer)).attempt_id,
+            self._layout.executions.at((edge.target, consumer)).attempt_id,
             edge.input_index,
             before + producer - self._producers(edge, consumer).start,
-            slot.grant.allocation_id,
+            slot.allocation_id,
             slot.endpoint,
         )

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from zmflow.protocol.messages import GetLogs, Message, Refused
+from zmflow.protocol.messages import GetLogs, Message, Refused, ResourceProfile
 
 __all__ = [
     "DeadlinePassed",
@@ -31,6 +31,7 @@ __all__ = [
     "JobManagerLost",
     "KillWorker",
     "Log",
+    "MemoryExceeded",
     "MessageReceived",
     "PeerGone",
     "ReadLogs",
@@ -118,6 +119,13 @@ class WorkerExited(_Struct, frozen=True):
     reason: str
 
 
+class MemoryExceeded(_Struct, frozen=True):
+    """The worker of an allocation uses more memory than its ``StartWorker`` allowed."""
+
+    allocation_id: str
+    used_bytes: int
+
+
 class SendToJobManager(_Struct, frozen=True):
     """Send over the connection to the JobManager; kept while it is being dialled."""
 
@@ -132,11 +140,18 @@ class SendToWorker(_Struct, frozen=True):
 
 
 class StartWorker(_Struct, frozen=True):
-    """Fork a worker for this allocation; ``WorkerReady`` or ``WorkerExited`` will follow."""
+    """Fork a worker for this allocation; ``WorkerReady`` or ``WorkerExited`` will follow.
+
+    ``external`` are the pieces of named resources that are this slot's. With a ``memory_limit_bytes`` other
+    than 0, ``MemoryExceeded`` follows when the worker is seen to use more.
+    """
 
     allocation_id: str
     slot_index: int
     job_id: str
+    resources: ResourceProfile = ResourceProfile()
+    external: dict[str, list[int]] = {}
+    memory_limit_bytes: int = 0
 
 
 class KillWorker(_Struct, frozen=True):
@@ -160,7 +175,14 @@ class GiveUp(_Struct, frozen=True):
 
 
 Event: TypeAlias = (
-    DeadlinePassed | MessageReceived | PeerGone | FromJobManager | JobManagerLost | FromWorker | WorkerExited
+    DeadlinePassed
+    | MessageReceived
+    | PeerGone
+    | FromJobManager
+    | JobManagerLost
+    | FromWorker
+    | WorkerExited
+    | MemoryExceeded
 )
 Effect: TypeAlias = (
     Send | Log | SendToJobManager | SendToWorker | StartWorker | KillWorker | ReadLogs | GiveUp

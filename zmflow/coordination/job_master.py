@@ -1,24 +1,23 @@
-"""One job, from its submission to its end: slots, deployment, failure, cancellation."""
+"""One job, from its submission to its end: slots, deployment, failure, restarts, cancellation."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from zmflow.config import Settings
-from zmflow.config.options import LOAD_BALANCE_MODE, SLOT_REQUEST_TIMEOUT, TASK_CANCELLATION_TIMEOUT
-from zmflow.coordination.deployment import Wiring
+from zmflow.config.options import JOB_PRIORITY, SCHEDULER, TASK_CANCELLATION_TIMEOUT
+from zmflow.coordination.adaptive_scheduler import AdaptiveScheduler
 from zmflow.coordination.execution_graph import Execution, ExecutionGraph
+from zmflow.coordination.job_restarts import JobRestarts
+from zmflow.coordination.job_view import JobTimes, JobView, job_status, job_summary
 from zmflow.coordination.job_watchers import JobWatchers
-from zmflow.coordination.resource_manager import ResourceManager
-from zmflow.coordination.slot_pool import JobSlot, SlotPool
-from zmflow.coordination.slot_sharing import share_slots, slots_required
-from zmflow.coordination.states import (
-    JOB_IGNORED,
-    JOB_TERMINAL,
-    JOB_TRANSITIONS,
-    TASK_EVENT_OF_REPORT,
-    JobEvent,
-)
+from zmflow.coordination.registered_taskmanager import RegisteredTaskManager, Slot
+from zmflow.coordination.resource_manager import ResourceManager, Unfittable
+from zmflow.coordination.scheduler import Scheduler
+from zmflow.coordination.slots import PhysicalSlot, Subtask
+from zmflow.coordination.states import JOB, TASK_EVENT_OF_REPORT, JobEvent
 from zmflow.coordination.turn import Turn
 from zmflow.graph.job_graph import JobGraph
 from zmflow.ids import JobId
@@ -26,22 +25,22 @@ from zmflow.protocol.messages import (
     CancelTasks,
     CollectAck,
     CollectedRows,
-    DeployTasks,
     JobState,
     JobStatus,
     JobSummary,
+    OfferSlot,
     OperatorEvent,
-    SlotReady,
     TaskFailure,
     TaskMetrics,
     TaskStateChanged,
 )
+from zmflow.protocol.resources import profile_text
 
 __all__ = ["JobMaster"]
 
 CANCELLATION_MARGIN_MS = 5_000
 """How long after the grace period a TaskManager may take to report that its worker is gone: a kill and a
-message, some milliseconds; seconds mean that the report was lost, and the job ends without it."""
+message, some milliseconds; seconds mean that the report was lost, and the job goes on without it."""
 
 
 class JobMaster:
@@ -49,45 +48,52 @@ class JobMaster:
 
     Args:
         settings: the cluster's settings under those of the job.
+        chance: numbers from 0 to 1, for the jitter of restarts.
     """
 
     def __init__(
-        self, job_id: JobId, graph: JobGraph, settings: Settings, resources: ResourceManager, turn: Turn
+        self,
+        job_id: JobId,
+        graph: JobGraph,
+        settings: Settings,
+        resources: ResourceManager,
+        chance: Callable[[], float],
+        turn: Turn,
     ) -> None:
         self.job_id = job_id
         self.state: JobState = "CREATED"
         self.failure: TaskFailure | None = None
-        self.slots_required = slots_required(graph)
-        self.placement_mode = settings[LOAD_BALANCE_MODE]
         self.taskmanagers: dict[str, None] = {}  # every one that has or had a slot of this job
         self._graph = graph
         self._resources = resources
-        self._executions = ExecutionGraph(job_id, graph)
-        self._pool = SlotPool()
+        adaptive = settings[SCHEDULER] == "adaptive"
+        kind = AdaptiveScheduler if adaptive else Scheduler
+        self.scheduler: Scheduler = kind(job_id, graph, settings, resources)
+        self._restarts = JobRestarts(settings, chance)
         self._watchers = JobWatchers(self.status)
         self._grace_ms = max(0, settings[TASK_CANCELLATION_TIMEOUT])
-        self._slot_timeout_ms = settings[SLOT_REQUEST_TIMEOUT]
-        self._submitted_wall_ms = turn.wall_ms
-        self._finished_wall_ms = 0
-        self._slots_deadline_ms: int | None = (
-            turn.now_ms + self._slot_timeout_ms if self._slot_timeout_ms >= 0 else None
-        )
+        self._times = JobTimes(turn.wall_ms)
         self._cancel_deadline_ms: int | None = None
-        self._deployed_ms: int | None = None
-        self._ended_ms: int | None = None
-        turn.tell(job_id, f"job {graph.name!r} was submitted; it needs {self.slots_required} slots")
+        self._given: dict[Subtask, None] = {}  # subtasks whose collected rows left for the client
+        turn.tell(job_id, f"job {graph.name!r} was submitted; it needs {self.scheduler.need_text()} slots")
+        resources.admit(job_id, settings[JOB_PRIORITY], self.scheduler.mode)
+        self.scheduler.schedule(turn, self._executions.executions())
 
     # -- what people see --------------------------------------------------------------------------
 
     @property
+    def _executions(self) -> ExecutionGraph:
+        return self.scheduler.layout.executions
+
+    @property
     def ended(self) -> bool:
         """Whether the job has reached a terminal state."""
-        return self.state in JOB_TERMINAL
+        return self.state in JOB.terminal
 
     @property
     def waits_for_slots(self) -> bool:
-        """Whether it has not been granted its slots yet."""
-        return self.state == "CREATED" and not len(self._pool)
+        """Whether tasks of it wait for slots."""
+        return self.state in ("CREATED", "RESTARTING") and self.scheduler.waits_for_slots
 
     @property
     def tasks_total(self) -> int:
@@ -96,127 +102,119 @@ class JobMaster:
 
     def summary(self) -> JobSummary:
         """The job in one line."""
-        return JobSummary(
-            self.job_id,
-            self._graph.name,
-            self.state,
-            self._submitted_wall_ms,
-            self._finished_wall_ms,
-            self._executions.total,
-            self._executions.count("RUNNING"),
-            self._executions.count("FINISHED"),
-        )
+        return job_summary(self._view())
 
     def status(self, request_id: int, now_ms: int) -> JobStatus:
         """The job in full."""
-        end_ms = self._ended_ms if self._ended_ms is not None else now_ms
-        return JobStatus(
-            self._resources.epoch,
-            request_id,
-            self.summary(),
-            self._reason(),
-            self._executions.statuses(self._graph, self._pool),
-            self.failure,
-            0 if self._deployed_ms is None else end_ms - self._deployed_ms,
-        )
+        return job_status(self._view(), self._resources.epoch, request_id, now_ms)
 
-    def _reason(self) -> str:
-        if self.waits_for_slots:
-            return f"waiting for slots: needs {self.slots_required}, {self._resources.supply()}"
-        if self.state == "CREATED":
-            return f"starting workers: {self._pool.ready} of {len(self._pool)} slots are ready"
-        if self.state == "RUNNING":
-            running, finished = self._executions.count("RUNNING"), self._executions.count("FINISHED")
-            return f"{running} of {self._executions.total} tasks run, {finished} have finished"
-        if self.failure is not None:
-            return self.failure.summary
-        if self.state == "CANCELLING":
-            return f"cancelling: {self._executions.live} tasks have not stopped yet"
-        return "the job was cancelled" if self.state == "CANCELED" else "all tasks have finished"
+    def _view(self) -> JobView:
+        return JobView(
+            self.job_id,
+            self.state,
+            self.failure,
+            self._times,
+            self.scheduler,
+            self._restarts,
+            self._resources,
+        )
 
     # -- slots ------------------------------------------------------------------------------------
 
-    def try_start(self, turn: Turn) -> bool:
-        """Take all slots the job needs, if they are free."""
-        if not self.waits_for_slots:
-            return False
-        grants = self._resources.allocate(turn, self.job_id, self.slots_required, self.placement_mode)
-        if not grants:
-            return False
-        for grant, shared in zip(grants, share_slots(self._graph), strict=True):
-            self._pool.add(grant, shared)
-            self.taskmanagers[grant.taskmanager_id] = None
-        for execution in self._executions.executions():
-            self._executions.advance(execution, "schedule")
-        self._slots_deadline_ms = None
-        self._watchers.progress()
-        turn.tell(self.job_id, f"{len(grants)} slots are allocated")
-        return True
+    def offer(self, turn: Turn, tm: RegisteredTaskManager, slot: Slot, message: OfferSlot) -> str:
+        """A slot is offered. Empty when the job takes it, else why it does not."""
+        if self.ended or self.state in ("FAILING", "CANCELLING"):
+            return f"the job is {self.state}"
+        refusal = self.scheduler.offer(turn, tm, slot, message)
+        if not refusal:
+            self.taskmanagers[tm.taskmanager_id] = None
+            self._watchers.progress()
+        return refusal
 
-    def slot_ready(self, turn: Turn, message: SlotReady) -> None:
-        """The worker of a slot listens; when all do, the tasks are deployed."""
-        slot = self._pool.get(message.allocation_id)
-        if slot is None or slot.lost or not self._pool.make_ready(slot, message.endpoint):
-            turn.tell(self.job_id, f"ignored SlotReady of {message.allocation_id}: not waited for")
-            return
-        self._watchers.progress()
-        if self.state == "CREATED" and self._pool.all_ready:
-            self._deploy(turn)
+    def declare(self, turn: Turn) -> None:
+        """What the job holds has changed: say what it wants once more."""
+        if not self.ended:
+            self.scheduler.declare(turn)
 
-    def _deploy(self, turn: Turn) -> None:
-        wiring = Wiring(self.job_id, self._graph, self._executions, self._pool)
-        for slot in self._pool:
-            executions = self._in_slot(slot)
-            tasks = [wiring.deployment(execution) for execution in executions]
-            message = DeployTasks(turn.epoch, slot.grant.allocation_id, tasks)
-            self._resources.send(turn, slot.grant.taskmanager_id, message)
-            for execution in executions:
-                self._executions.advance(execution, "deploy")
-        self._deployed_ms = turn.now_ms
-        self._advance(turn, "start")
+    def slot_lost(
+        self, turn: Turn, allocation: str, tm: RegisteredTaskManager, index: int, reason: str
+    ) -> None:
+        """A worker is gone, or could not start; what ran there has failed."""
+        place = f"slot {index} of TaskManager {tm.taskmanager_id} on {tm.host}"
+        failure = TaskFailure("worker", f"The worker of {place} was lost: {reason}", host=tm.host)
+        slot = self.scheduler.pool.get(allocation)
+        if slot is not None:
+            self._lose(turn, [slot], failure)
+        elif self.state in ("CREATED", "RESTARTING") and self._restarts.pending is None:
+            # It was on its way: the tasks that wait for it cannot start, which is a failure of theirs.
+            waiting = [e.subtask for e in self._executions.executions() if e.state == "SCHEDULED"]
+            self._failed(turn, waiting, failure, tm.taskmanager_id, index)
 
-    def slot_lost(self, turn: Turn, allocation: str, host: str, taskmanager_id: str, reason: str) -> None:
-        """A worker is gone; the tasks in it failed, and the job with them."""
-        slot = self._pool.get(allocation)
-        if slot is None or slot.lost:
-            return
-        sentence = f"The worker of slot {slot.grant.slot_index} of TaskManager {taskmanager_id} on {host} "
-        self._lose(turn, [slot], TaskFailure("worker", f"{sentence}was lost: {reason}", host=host))
-
-    def taskmanager_lost(self, turn: Turn, taskmanager_id: str, host: str, sentence: str) -> None:
+    def taskmanager_lost(self, turn: Turn, tm: RegisteredTaskManager, sentence: str) -> None:
         """A TaskManager is gone with all its slots of this job."""
-        slots = [s for s in self._pool if s.grant.taskmanager_id == taskmanager_id and not s.lost]
-        if slots:
-            failure = TaskFailure(
-                "taskmanager", sentence, host=host, hint="Look at that host and its TaskManager's log."
-            )
-            self._lose(turn, slots, failure)
+        self.scheduler.draining.pop(tm.taskmanager_id, None)
+        hint = "Look at that host and its TaskManager's log."
+        failure = TaskFailure("taskmanager", sentence, host=tm.host, hint=hint)
+        self._lose(turn, self.scheduler.pool.on(tm.taskmanager_id), failure)
 
-    def _lose(self, turn: Turn, slots: list[JobSlot], failure: TaskFailure) -> None:
+    def _lose(self, turn: Turn, slots: Sequence[PhysicalSlot], failure: TaskFailure) -> None:
+        again: list[Subtask] = []
         for slot in slots:
-            slot.lost = True
-            for execution in self._in_slot(slot):
-                self._executions.advance(execution, "fail")
+            for subtask in self.scheduler.lose(slot, turn.now_ms):
+                again.append(subtask)
+                self._executions.advance(self._executions.at(subtask), "fail", turn.wall_ms)
         turn.tell(self.job_id, failure.summary)
         self._watchers.progress()
-        self._fail(turn, failure)
-        self._settle(turn)
+        layout = self.scheduler.layout
+        failed = [subtask for subtask in again if self._executions.at(subtask).state != "CANCELED"]
+        if self.state in ("FAILING", "CANCELLING"):
+            self._settle(turn)
+        elif failed or layout.unserved_sources():
+            where = slots[0] if slots else None
+            index = where.slot_index if where is not None and failure.kind == "worker" else -1
+            self._failed(turn, failed, failure, where.taskmanager_id if where else "", index)
+        elif not self.ended:
+            self.scheduler.declare(turn)
 
-    def _in_slot(self, slot: JobSlot) -> list[Execution]:
-        return [self._executions.at(subtask) for subtask in slot.shared.subtasks]
+    def unfittable(self, turn: Turn, entry: Unfittable) -> None:
+        """No TaskManager there is could ever hold a slot the job needs: it fails at once."""
+        sentence = (
+            f"The job needs slots of {profile_text(entry.profile)}, and no TaskManager can give one: the "
+            f"largest on offer is {profile_text(entry.largest)}."
+        )
+        hint = "Ask for less in the SlotSharingGroup, or start a TaskManager with more."
+        self._fail(turn, TaskFailure("slots", sentence, hint=hint))
+
+    def drain(self, turn: Turn, taskmanager_id: str, *, drain: bool) -> None:
+        """A TaskManager is being emptied, or is not any more."""
+        if not self.ended:
+            self.scheduler.drain(turn, taskmanager_id, drain=drain)
+
+    def drain_note(self, taskmanager_id: str) -> str:
+        """Why tasks are still on a TaskManager that is being emptied; empty when none are."""
+        held = self.scheduler.pool.on(taskmanager_id)
+        if not held:
+            return ""
+        name = f"job {self._graph.name!r} ({self.job_id[:8]})"
+        if self._given:
+            return f"{name} cannot move: rows of it were collected already; it is waited for"
+        if self.state != "RUNNING":
+            return f"{name} is {self.state}"
+        plural = "" if len(held) == 1 else "s"
+        return f"{name} needs {len(held)} slot{plural} elsewhere, {self._resources.supply()}"
 
     # -- tasks ------------------------------------------------------------------------------------
 
     def task_changed(self, turn: Turn, message: TaskStateChanged) -> None:
         """A worker reports a task's new state."""
         execution = self._executions.get(message.attempt_id)
-        slot = self._pool.get(message.allocation_id)
+        slot = self.scheduler.pool.get(message.allocation_id)
         event = TASK_EVENT_OF_REPORT.get(message.state)
-        if execution is None or slot is None or slot.lost or event is None or self.ended:
+        if execution is None or slot is None or event is None or self.ended:
             turn.tell(self.job_id, f"ignored {message.state} of {message.attempt_id}: stale or not known")
             return
         before = execution.state
-        outcome = self._executions.advance(execution, event)
+        outcome = self._executions.advance(execution, event, turn.wall_ms)
         turn.tell(message.attempt_id, f"{before} → {execution.state} ({event}, {outcome})")
         if outcome == "rejected":
             turn.log(
@@ -229,22 +227,26 @@ class JobMaster:
         if message.counters is not None:
             execution.counters = message.counters
         self._watchers.progress()
-        if execution.state == "FAILED":
-            self._fail(turn, self._cause(execution, slot, message.failure))
-        elif execution.state == "CANCELED" and self.state == "RUNNING":
-            sentence = f"{execution.vertex_name} ({execution.subtask_index}) stopped without being asked."
-            self._fail(turn, TaskFailure("engine", sentence, host=slot.grant.host))
+        if execution.state == "FINISHED":
+            self.scheduler.finished(turn, execution.subtask)
+        elif execution.state == "FAILED":
+            cause = self._cause(execution, slot, message.failure)
+            self._failed(turn, [execution.subtask], cause, slot.taskmanager_id, slot.slot_index)
+        elif execution.state == "CANCELED" and before != "CANCELING":
+            sentence = f"{execution.vertex_name} ({execution.subtask[1]}) stopped without being asked."
+            cause = TaskFailure("engine", sentence, host=slot.host)
+            self._failed(turn, [execution.subtask], cause, slot.taskmanager_id, slot.slot_index)
         self._settle(turn)
 
     @staticmethod
-    def _cause(execution: Execution, slot: JobSlot, failure: TaskFailure | None) -> TaskFailure:
+    def _cause(execution: Execution, slot: PhysicalSlot, failure: TaskFailure | None) -> TaskFailure:
         if failure is None:
             failure = TaskFailure("engine", f"{execution.vertex_name} failed without giving a cause.")
         return msgspec.structs.replace(
             failure,
-            host=failure.host or slot.grant.host,
+            host=failure.host or slot.host,
             vertex_name=failure.vertex_name or execution.vertex_name,
-            subtask_index=execution.subtask_index if failure.subtask_index < 0 else failure.subtask_index,
+            subtask_index=execution.subtask[1] if failure.subtask_index < 0 else failure.subtask_index,
         )
 
     def metrics(self, message: TaskMetrics) -> None:
@@ -255,34 +257,104 @@ class JobMaster:
                 execution.counters = counters
                 self._watchers.progress()
 
+    # -- failure and restart ----------------------------------------------------------------------
+
+    def _failed(
+        self, turn: Turn, failed: Sequence[Subtask], failure: TaskFailure, taskmanager_id: str, index: int
+    ) -> None:
+        """Tasks have failed: restart what that concerns, or end the job."""
+        if JOB.after(self.state, "fail") is None:
+            return
+        everything = self.scheduler.restarts_everything or self._restarts.full
+        layout = self.scheduler.layout
+        subtasks = layout.every_subtask() if everything else layout.restarted_by(failed)
+        given = next((subtask for subtask in subtasks if subtask in self._given), None)
+        if given is not None:
+            refusal = f"Rows of {layout.task_name(given)} were collected already and cannot be taken back."
+            self._fail(turn, self._restarts.refused(failure, refusal))
+            return
+        final = self._restarts.failed(turn, layout, subtasks, failure, taskmanager_id, index)
+        if final is not None:
+            self._fail(turn, final)
+            return
+        turn.log("warning", f"Job {self._graph.name!r} restarts {len(subtasks)} tasks: {failure.summary}")
+        self._stop(turn, subtasks)
+
+    def _stop(self, turn: Turn, subtasks: Iterable[Subtask]) -> None:
+        """Cancel what still runs of the tasks that are to be restarted, and ask for slots they will need."""
+        self._cancel_tasks(turn, [self._executions.at(subtask) for subtask in subtasks])
+        self._advance(turn, "restart")
+        self.scheduler.declare(turn)
+
+    def proceed(self, turn: Turn) -> None:
+        """Take every step that nothing stands in the way of. Called at the end of what may clear the way."""
+        if self.state == "RUNNING":
+            self._rearrange(turn)
+        pending = self._restarts.pending
+        if pending is not None and self.state == "RESTARTING":
+            if turn.now_ms < pending.due_ms or any(self._executions.at(s).live for s in pending.subtasks):
+                return
+            subtasks = self._restarts.begin(turn, self.job_id)
+            self._cancel_deadline_ms = None
+            self.scheduler.leave_draining(turn, subtasks)
+            self.scheduler.schedule(turn, self.scheduler.layout.renew(subtasks))
+        if self.state in ("CREATED", "RESTARTING") and self.scheduler.deploy(turn):
+            if self._times.deployed_ms is None:
+                self._times.deployed_ms = turn.now_ms
+            self._advance(turn, "start")
+
+    def _rearrange(self, turn: Turn) -> None:
+        """Move tasks off a draining TaskManager, or scale, by a restart that is nobody's failure."""
+        if self._given:
+            return
+        subtasks = self.scheduler.next_move(turn.now_ms)
+        why = "they leave a draining TaskManager"
+        if not subtasks and self.scheduler.wants_to_rescale(turn.now_ms):
+            subtasks = self.scheduler.layout.every_subtask()
+            why = "there are slots for a higher parallelism"
+        if subtasks:
+            self._restarts.planned(turn, subtasks, why)
+            turn.log("info", f"Job {self._graph.name!r} restarts {len(subtasks)} tasks: {why}.")
+            self._stop(turn, subtasks)
+
     # -- the end ----------------------------------------------------------------------------------
 
     def cancel(self, turn: Turn, cause: str) -> None:
         """Stop the job. One that ends already is left to end as it does."""
         if self._advance(turn, "cancel"):
             turn.log("info", f"Job {self._graph.name!r} is being cancelled: {cause}.", job=self.job_id)
-            self._cancel_tasks(turn)
-            self._settle(turn)
+            self._wind_up(turn)
 
     def _fail(self, turn: Turn, failure: TaskFailure) -> None:
-        if (self.state, "fail") in JOB_IGNORED:
+        if JOB.after(self.state, "fail") is None:
             return
         self.failure = failure
         self._advance(turn, "fail")
         turn.log("error", f"Job {self._graph.name!r} fails: {failure.summary}", job=self.job_id)
-        self._cancel_tasks(turn)
+        self._wind_up(turn)
+
+    def _wind_up(self, turn: Turn) -> None:
+        self._restarts.pending = None
+        self.scheduler.withdraw(turn)
+        self._cancel_tasks(turn, self._executions.executions())
         self._settle(turn)
 
-    def _cancel_tasks(self, turn: Turn) -> None:
-        self._slots_deadline_ms = None
-        self._cancel_deadline_ms = turn.now_ms + self._grace_ms + CANCELLATION_MARGIN_MS
-        for execution in self._executions.executions():
-            self._executions.advance(execution, "cancel")
-        for slot in self._pool:
-            attempts = [str(e.attempt_id) for e in self._in_slot(slot) if e.state == "CANCELING"]
-            if attempts and not slot.lost:
-                message = CancelTasks(turn.epoch, slot.grant.allocation_id, attempts, self._grace_ms)
-                self._resources.send(turn, slot.grant.taskmanager_id, message)
+    def _cancel_tasks(self, turn: Turn, executions: Iterable[Execution]) -> None:
+        asked: dict[str, list[str]] = {}
+        for execution in executions:
+            before = execution.state
+            self._executions.advance(execution, "cancel", turn.wall_ms)
+            if execution.state == "CANCELING" and before != "CANCELING":
+                logical = self.scheduler.layout.sharing.logical_slot(execution.subtask)
+                assert logical is not None, f"{execution.attempt_id} runs nowhere"
+                asked.setdefault(logical.physical.allocation_id, []).append(str(execution.attempt_id))
+        for allocation, attempts in asked.items():
+            slot = self.scheduler.pool.get(allocation)
+            assert slot is not None, allocation
+            message = CancelTasks(turn.epoch, allocation, attempts, self._grace_ms)
+            self._resources.send(turn, slot.taskmanager_id, message)
+        if asked:
+            self._cancel_deadline_ms = turn.now_ms + self._grace_ms + CANCELLATION_MARGIN_MS
 
     def _settle(self, turn: Turn) -> None:
         if self.state == "RUNNING" and self._executions.count("FINISHED") == self._executions.total:
@@ -291,21 +363,19 @@ class JobMaster:
             self._end(turn, "settle")
 
     def _end(self, turn: Turn, event: JobEvent) -> None:
-        self._ended_ms = turn.now_ms
-        self._finished_wall_ms = turn.wall_ms
-        self._slots_deadline_ms = self._cancel_deadline_ms = None
-        for slot in self._pool:
-            self._resources.release(turn, slot.grant.allocation_id)
-        self._graph = _without_blobs(self._graph)
+        self._times.ended_ms, self._times.finished_wall_ms = turn.now_ms, turn.wall_ms
+        self._cancel_deadline_ms = None
+        self.scheduler.end(turn)
+        self._graph = self.scheduler.graph  # without its code
         self._advance(turn, event)
         if self.state != "FINISHED":
             self._watchers.drop_rows()
         turn.log("info", f"Job {self._graph.name!r} is {self.state}.", job=self.job_id)
 
     def _advance(self, turn: Turn, event: JobEvent) -> bool:
-        after = JOB_TRANSITIONS.get((self.state, event))
+        after = JOB.after(self.state, event)
         if after is None:
-            assert (self.state, event) in JOB_IGNORED, f"{event} in {self.state}"
+            assert (self.state, event) in JOB.ignored, f"{event} in {self.state}"
             turn.tell(self.job_id, f"{event} ignored in {self.state}")
             return False
         turn.tell(self.job_id, f"{self.state} → {after} ({event})")
@@ -317,26 +387,51 @@ class JobMaster:
 
     def deadline_ms(self) -> int | None:
         """When ``deadline_passed`` has something to do."""
-        instants = (self._slots_deadline_ms, self._cancel_deadline_ms, self._watchers.deadline_ms())
+        instants = [self._cancel_deadline_ms, self._watchers.deadline_ms()]
+        if self.state in ("CREATED", "RUNNING", "RESTARTING"):
+            pending = self._restarts.pending
+            if pending is None:
+                instants.append(self.scheduler.deadline_ms())
+            elif not any(self._executions.at(subtask).live for subtask in pending.subtasks):
+                instants.append(pending.due_ms)
         return min((instant for instant in instants if instant is not None), default=None)
 
     def deadline_passed(self, turn: Turn) -> None:
         """Do what is due now, if anything."""
-        if self._slots_deadline_ms is not None and turn.now_ms >= self._slots_deadline_ms:
-            self._fail(turn, self._slots_failure())
         if self._cancel_deadline_ms is not None and turn.now_ms >= self._cancel_deadline_ms:
-            sentence = "Tasks did not report their end after cancellation; the job ends without them."
-            turn.log("warning", sentence, job=self.job_id)
-            for execution in self._executions.executions():
-                self._executions.advance(execution, "canceled")
-            self._settle(turn)
+            self._give_up_cancelling(turn)
+        if self.state in ("CREATED", "RUNNING", "RESTARTING") and self._restarts.pending is None:
+            if self.scheduler.slots_are_overdue(turn.now_ms):
+                waiting = [e.subtask for e in self._executions.executions() if e.state == "SCHEDULED"]
+                self._failed(turn, waiting, self._slots_failure(), "", -1)
+            self.scheduler.return_idle(turn)
+        self.proceed(turn)
         self._watchers.push_if_due(turn)
+
+    def _give_up_cancelling(self, turn: Turn) -> None:
+        sentence = "Tasks did not report their end after cancellation; the job goes on without them."
+        turn.log("warning", sentence, job=self.job_id)
+        self._cancel_deadline_ms = None
+        stuck = [e for e in self._executions.executions() if e.state == "CANCELING"]
+        for execution in stuck:
+            self._executions.advance(execution, "canceled", turn.wall_ms)
+        # What became of their workers is not known, so they are not trusted with anything more.
+        slots = {
+            id(logical.physical): logical.physical
+            for execution in stuck
+            if (logical := self.scheduler.layout.sharing.logical_slot(execution.subtask)) is not None
+        }
+        for slot in slots.values():
+            self._resources.release(turn, slot.allocation_id)
+        place = "A worker whose tasks did not stop was given up."
+        self._lose(turn, list(slots.values()), TaskFailure("worker", place))
+        self._settle(turn)
 
     def _slots_failure(self) -> TaskFailure:
         return TaskFailure(
             "slots",
-            f"The job needs {self.slots_required} slots and did not get them within "
-            f"{self._slot_timeout_ms / 1000:g} s: {self._resources.supply()}.",
+            f"The job needs {self.scheduler.need_text()} slots and did not get them within "
+            f"{self.scheduler.wait_timeout_ms / 1000:g} s: {self._resources.supply()}.",
             hint="Start more TaskManagers, raise taskmanager.numberOfTaskSlots, lower the parallelism, "
             "or wait longer with slot.request.timeout.",
         )
@@ -345,7 +440,8 @@ class JobMaster:
 
     def supply_changed(self) -> None:
         """The cluster's slots changed; a waiting job says so to its watchers."""
-        self._watchers.progress()
+        if self.waits_for_slots:
+            self._watchers.progress()
 
     def watch(self, turn: Turn, peer: bytes, request_id: int, *, collect: bool) -> bool:
         """See ``JobWatchers.watch``."""
@@ -357,41 +453,39 @@ class JobMaster:
             self.cancel(turn, "the client that collects its rows is gone")
 
     def rows(self, turn: Turn, message: CollectedRows) -> None:
-        """Rows on their way to the client."""
-        if not self._watchers.rows(turn, msgspec.structs.replace(message, epoch=turn.epoch)):
+        """Rows on their way to the client. Those of an older attempt are dropped."""
+        subtasks = self._executions.vertices.get(message.vertex_id, [])
+        index = message.subtask_index
+        if not 0 <= index < len(subtasks) or subtasks[index].attempt_number != message.attempt_number:
+            turn.tell(self.job_id, "collected rows dropped: of an attempt that is over")
+        elif self._watchers.rows(turn, msgspec.structs.replace(message, epoch=turn.epoch)):
+            self._given[message.vertex_id, index] = None
+        else:
             turn.tell(self.job_id, "collected rows dropped: nobody takes them")
 
     def to_worker(self, turn: Turn, message: OperatorEvent | CollectAck) -> None:
         """Route to the worker that holds the subtask; the split enumerator lives with subtask 0."""
         index = message.to_subtask if isinstance(message, OperatorEvent) else message.subtask_index
-        slot = self._pool.of_subtask(message.vertex_id, max(0, index))
-        if slot is None or slot.lost or self.ended:
+        logical = self.scheduler.layout.sharing.logical_slot((message.vertex_id, max(0, index)))
+        if logical is None or self.ended:
             turn.tell(self.job_id, f"dropped {type(message).__name__} to {message.vertex_id}/{index}: gone")
             return
         routed = msgspec.structs.replace(message, epoch=turn.epoch)
-        self._resources.send(turn, slot.grant.taskmanager_id, routed)
+        self._resources.send(turn, logical.physical.taskmanager_id, routed)
 
     def check(self) -> None:
         """Job, tasks and slots agree."""
-        self._executions.check()
-        if self.ended:
+        if not self.ended:
+            self.scheduler.check()
+        else:
             assert self._executions.live == 0, f"{self.state} with live tasks"
+            for slot in self.scheduler.pool:
+                held = self._resources.holder(slot.allocation_id)
+                assert held is None or held[1].state == "releasing", f"ended, keeps {slot.allocation_id}"
         if self.state == "FINISHED":
             assert self._executions.count("FINISHED") == self._executions.total
         if self.state in ("FAILING", "FAILED"):
             assert self.failure is not None, f"{self.state} without a cause"
-        for slot in self._pool:
-            held = self._resources.holder(slot.grant.allocation_id)
-            if not slot.lost and not self.ended:
-                assert held is not None and held[1].job_id == self.job_id, slot
-            if self.ended and held is not None:
-                assert held[1].state == "releasing", f"an ended job keeps {slot.grant.allocation_id}"
-
-
-def _without_blobs(graph: JobGraph) -> JobGraph:
-    """What is kept of an ended job: enough to show it, none of its code."""
-    return msgspec.structs.replace(
-        graph,
-        vertices=[msgspec.structs.replace(vertex, operators=b"") for vertex in graph.vertices],
-        py_files=[],
-    )
+        if self.state == "RUNNING":
+            assert self._restarts.pending is None, "RUNNING while it waits to restart"
+            assert not self._executions.count("SCHEDULED"), "RUNNING while tasks wait"

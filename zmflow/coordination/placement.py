@@ -1,9 +1,9 @@
-"""Which free slots a job gets: spread over the TaskManagers, or one TaskManager filled before the next."""
+"""On which TaskManagers a job's next slots are cut: spread over them, evened out by tasks, or packed."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["Candidate", "place"]
@@ -11,39 +11,59 @@ __all__ = ["Candidate", "place"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A TaskManager seen by placement: its free slots and how many are in use."""
+    """A TaskManager seen by placement: how many slots fit in there, and what it carries already.
+
+    ``of_job`` counts the slots this job holds there, ``load`` the slots (or, in mode ``tasks``, the tasks) of
+    all jobs.
+    """
 
     taskmanager_id: str
-    free: tuple[int, ...]
-    used: int
+    room: int
+    of_job: int
+    load: int
 
 
-def place(candidates: Sequence[Candidate], count: int, mode: str) -> list[tuple[str, int]]:
-    """``count`` slots as (TaskManager id, slot index), in the order in which the job fills them.
+def place(
+    candidates: Sequence[Candidate], count: int, mode: str, preferred: Mapping[str, int] | None = None
+) -> list[str]:
+    """The TaskManager of each of ``count`` slots, in the order in which the job fills them.
 
-    Mode ``slots`` takes each next slot from the TaskManager with the fewest slots of this job, then
-    the fewest in use, then the first registered; ``none`` empties one TaskManager before the next.
-    Empty when there are not enough.
+    First come the ``preferred`` TaskManagers, with as many slots as the job would like there. Then mode
+    ``slots`` takes each next slot from the TaskManager with the fewest slots of this job, then the least
+    load, then the first registered; ``tasks`` looks at the load first; ``none`` fills one TaskManager
+    before the next, the fullest first. Shorter than ``count`` when there is not enough room.
 
-    >>> two = [Candidate("a", (0, 1), 0), Candidate("b", (0, 1), 0)]
-    >>> place(two, 2, "slots")
-    [('a', 0), ('b', 0)]
-    >>> place(two, 2, "none")
-    [('a', 0), ('a', 1)]
+    >>> two = [Candidate("a", 2, 0, 0), Candidate("b", 2, 0, 0)]
+    >>> place(two, 3, "slots"), place(two, 3, "none"), place(two, 3, "slots", {"b": 2})
+    (['a', 'b', 'a'], ['a', 'a', 'b'], ['b', 'b', 'a'])
     """
-    if sum(len(candidate.free) for candidate in candidates) < count:
-        return []
+    chosen: list[str] = []
+    taken: dict[str, int] = {}
+    if preferred:
+        for candidate in candidates:
+            wish = min(preferred.get(candidate.taskmanager_id, 0), candidate.room, count - len(chosen))
+            if wish > 0:
+                chosen += [candidate.taskmanager_id] * wish
+                taken[candidate.taskmanager_id] = wish
     if mode == "none":
-        # The fullest first, so that packing also holds over several jobs.
-        packed = sorted(enumerate(candidates), key=lambda item: (-item[1].used, item[0]))
-        return [(tm.taskmanager_id, slot) for _, tm in packed for slot in tm.free][:count]
-    heap = [(0, tm.used, order) for order, tm in enumerate(candidates) if tm.free]
+        packed = sorted(enumerate(candidates), key=lambda item: (-item[1].load, item[0]))
+        for _, tm in packed:
+            number = min(tm.room - taken.get(tm.taskmanager_id, 0), count - len(chosen))
+            chosen += [tm.taskmanager_id] * number
+        return chosen
+    by_load = mode == "tasks"
+    heap: list[tuple[int, int, int, int]] = []
+    for order, tm in enumerate(candidates):
+        there = taken.get(tm.taskmanager_id, 0)
+        if tm.room > there:
+            mine, load = tm.of_job + there, tm.load + there
+            heap.append((load, mine, order, there) if by_load else (mine, load, order, there))
     heapq.heapify(heap)
-    chosen: list[tuple[str, int]] = []
-    while len(chosen) < count:
-        of_this_job, used, order = heapq.heappop(heap)
-        tm = candidates[order]
-        chosen.append((tm.taskmanager_id, tm.free[of_this_job]))
-        if of_this_job + 1 < len(tm.free):
-            heapq.heappush(heap, (of_this_job + 1, used + 1, order))
+    while len(chosen) < count and heap:
+        first, second, order, there = heap[0]
+        chosen.append(candidates[order].taskmanager_id)
+        if there + 1 < candidates[order].room:
+            heapq.heapreplace(heap, (first + 1, second + 1, order, there + 1))
+        else:
+            heapq.heappop(heap)
     return chosen

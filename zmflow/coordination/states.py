@@ -1,60 +1,55 @@
-"""The states of jobs and tasks as data: which event leads where, and which leads nowhere.
-
-Each machine is a table ``{(state, event): next state}`` and a set of pairs that are *ignored*: late or
-repeated news that change nothing. A pair in neither is *rejected*: somebody broke the protocol, which is
-told and otherwise harmless. The tests hold the three kinds together over every pair.
+"""The machines of the control plane, as tables: which event leads where, and which leads nowhere.
 
 ::
 
-    task  CREATED → SCHEDULED → DEPLOYING → INITIALIZING → RUNNING → FINISHED
-          any live state → FAILED;  on a worker → CANCELING → CANCELED;  before that → CANCELED
+    task         CREATED → SCHEDULED → DEPLOYING → INITIALIZING → RUNNING → FINISHED
+                 any live state → FAILED;  on a worker → CANCELING → CANCELED;  before that → CANCELED
+    job          CREATED → RUNNING ⇄ RESTARTING;  RUNNING → FINISHED
+                 any of these → FAILING → FAILED, or → CANCELLING → CANCELED
+    slot         free → pending → allocated → releasing → free           (the ResourceManager's view)
+    worker       starting → offered → active → freeing → killed → gone   (the TaskManager's view)
+    link         greeting → registering → registered → greeting          (a TaskManager and its leader)
+    taskmanager  alive ⇄ late → gone                                     (the leader's view)
 
-    job   CREATED → RUNNING → FINISHED
-          CREATED, RUNNING → FAILING → FAILED
-          CREATED, RUNNING → CANCELLING → CANCELED
+A FAILED or CANCELED task that is to run again does so as another Execution: an attempt ends once.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
+from zmflow.coordination.machine import Machine
 from zmflow.protocol.messages import JobState, TaskState
+from zmflow.protocol.statuses import SlotState
 
 __all__ = [
-    "JOB_EVENTS",
-    "JOB_IGNORED",
-    "JOB_REJECTED",
-    "JOB_STATES",
-    "JOB_TERMINAL",
-    "JOB_TRANSITIONS",
-    "TASK_EVENTS",
+    "JOB",
+    "LINK",
+    "MACHINES",
+    "SLOT",
+    "TASK",
+    "TASKMANAGER",
     "TASK_EVENT_OF_REPORT",
-    "TASK_IGNORED",
-    "TASK_REJECTED",
-    "TASK_STATES",
-    "TASK_TERMINAL",
-    "TASK_TRANSITIONS",
+    "WORKER",
     "JobEvent",
+    "LinkEvent",
+    "LinkState",
+    "SlotEvent",
     "TaskEvent",
+    "TaskManagerEvent",
+    "TaskManagerLife",
+    "WorkerEvent",
+    "WorkerState",
 ]
+
+# -- a task's Execution ---------------------------------------------------------------------------
 
 TaskEvent: TypeAlias = Literal[
     "schedule", "deploy", "initialize", "run", "finish", "fail", "cancel", "canceled"
 ]
 """``cancel``: it was asked to stop. ``canceled``: it has stopped because it was asked."""
 
-JobEvent: TypeAlias = Literal["start", "finish", "fail", "cancel", "settle"]
-"""``settle``: no task of a failing or cancelled job runs any more."""
-
-TASK_STATES: tuple[TaskState, ...] = get_args(TaskState)
-TASK_EVENTS: tuple[TaskEvent, ...] = get_args(TaskEvent)
-JOB_STATES: tuple[JobState, ...] = get_args(JobState)
-JOB_EVENTS: tuple[JobEvent, ...] = get_args(JobEvent)
-
-TASK_TERMINAL: frozenset[TaskState] = frozenset({"FINISHED", "CANCELED", "FAILED"})
-JOB_TERMINAL: frozenset[JobState] = frozenset({"FINISHED", "FAILED", "CANCELED"})
-
-TASK_TRANSITIONS: dict[tuple[TaskState, TaskEvent], TaskState] = {
+_TASK_TRANSITIONS: dict[tuple[TaskState, TaskEvent], TaskState] = {
     ("CREATED", "schedule"): "SCHEDULED",
     ("CREATED", "cancel"): "CANCELED",
     ("CREATED", "fail"): "FAILED",
@@ -82,21 +77,27 @@ TASK_TRANSITIONS: dict[tuple[TaskState, TaskEvent], TaskState] = {
     ("CANCELING", "canceled"): "CANCELED",
 }
 
-TASK_IGNORED: frozenset[tuple[TaskState, TaskEvent]] = frozenset(
-    {(state, event) for state in TASK_TERMINAL for event in TASK_EVENTS}
-    | {
-        ("DEPLOYING", "deploy"),
+TASK: Machine[TaskState, TaskEvent] = Machine(
+    "task",
+    "A task's Execution",
+    TaskState,
+    TaskEvent,
+    _TASK_TRANSITIONS,
+    [
+        *(
+            (state, event)
+            for state in ("FINISHED", "CANCELED", "FAILED")
+            for event in ("schedule", "deploy", "initialize", "run", "finish", "fail", "cancel", "canceled")
+        ),
+        ("DEPLOYING", "deploy"),  # a worker's report that it has the deployment
         ("INITIALIZING", "initialize"),
         ("RUNNING", "initialize"),
         ("RUNNING", "run"),
         ("CANCELING", "initialize"),
         ("CANCELING", "run"),
         ("CANCELING", "cancel"),
-    }
-)
-
-TASK_REJECTED: frozenset[tuple[TaskState, TaskEvent]] = frozenset(
-    {
+    ],
+    [
         # Nothing was deployed: no worker can know of it.
         ("CREATED", "deploy"),
         ("CREATED", "initialize"),
@@ -116,7 +117,7 @@ TASK_REJECTED: frozenset[tuple[TaskState, TaskEvent]] = frozenset(
         ("RUNNING", "deploy"),
         ("CANCELING", "schedule"),
         ("CANCELING", "deploy"),
-    }
+    ],
 )
 
 TASK_EVENT_OF_REPORT: dict[TaskState, TaskEvent] = {
@@ -129,36 +130,199 @@ TASK_EVENT_OF_REPORT: dict[TaskState, TaskEvent] = {
 }
 """What a worker's report of a state means. The states that are absent are never a worker's to report."""
 
-JOB_TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
+# -- a job ----------------------------------------------------------------------------------------
+
+JobEvent: TypeAlias = Literal["start", "restart", "finish", "fail", "cancel", "settle"]
+"""``start``: all its tasks are deployed. ``restart``: some will be, anew. ``settle``: no task of a failing or
+cancelled job runs any more."""
+
+_JOB_TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     ("CREATED", "start"): "RUNNING",
+    ("CREATED", "restart"): "RESTARTING",
     ("CREATED", "fail"): "FAILING",
     ("CREATED", "cancel"): "CANCELLING",
+    ("RUNNING", "restart"): "RESTARTING",
     ("RUNNING", "finish"): "FINISHED",
     ("RUNNING", "fail"): "FAILING",
     ("RUNNING", "cancel"): "CANCELLING",
+    ("RESTARTING", "start"): "RUNNING",
+    ("RESTARTING", "fail"): "FAILING",
+    ("RESTARTING", "cancel"): "CANCELLING",
     ("FAILING", "settle"): "FAILED",
     ("CANCELLING", "settle"): "CANCELED",
 }
 
-JOB_IGNORED: frozenset[tuple[JobState, JobEvent]] = frozenset(
-    {(state, event) for state in JOB_TERMINAL for event in JOB_EVENTS}
-    | {
+JOB: Machine[JobState, JobEvent] = Machine(
+    "job",
+    "A job",
+    JobState,
+    JobEvent,
+    _JOB_TRANSITIONS,
+    [
+        *(
+            (state, event)
+            for state in ("FINISHED", "FAILED", "CANCELED")
+            for event in ("start", "restart", "finish", "fail", "cancel", "settle")
+        ),
+        ("RESTARTING", "restart"),  # one more failure while it waits
         ("FAILING", "fail"),  # the first cause is the one that is kept
         ("FAILING", "cancel"),  # it ends anyway, and its cause must be seen
+        ("FAILING", "restart"),
         ("CANCELLING", "cancel"),
         ("CANCELLING", "fail"),
-    }
+        ("CANCELLING", "restart"),
+    ],
+    [
+        ("CREATED", "finish"),
+        ("CREATED", "settle"),
+        ("RUNNING", "start"),
+        ("RUNNING", "settle"),
+        ("RESTARTING", "finish"),
+        ("RESTARTING", "settle"),
+        ("FAILING", "start"),
+        ("FAILING", "finish"),
+        ("CANCELLING", "start"),
+        ("CANCELLING", "finish"),
+    ],
 )
 
-JOB_REJECTED: frozenset[tuple[JobState, JobEvent]] = frozenset(
+# -- a slot, as the ResourceManager sees it -------------------------------------------------------
+
+SlotEvent: TypeAlias = Literal["allocate", "accept", "release", "freed"]
+"""``accept``: the job took the offered slot. ``freed``: its worker is gone, or never came."""
+
+SLOT: Machine[SlotState, SlotEvent] = Machine(
+    "slot",
+    "A slot, as the ResourceManager sees it",
+    SlotState,
+    SlotEvent,
     {
-        ("RUNNING", "start"),
-        ("FAILING", "start"),
-        ("CANCELLING", "start"),
-        ("CREATED", "finish"),
-        ("FAILING", "finish"),
-        ("CANCELLING", "finish"),
-        ("CREATED", "settle"),
-        ("RUNNING", "settle"),
-    }
+        ("free", "allocate"): "pending",
+        ("pending", "accept"): "allocated",
+        ("pending", "release"): "releasing",
+        ("pending", "freed"): "free",
+        ("allocated", "release"): "releasing",
+        ("allocated", "freed"): "free",
+        ("releasing", "freed"): "free",
+    },
+    [
+        ("free", "freed"),
+        ("free", "release"),
+        ("allocated", "accept"),  # an offer that was repeated
+        ("releasing", "accept"),  # offered before the worker was told to end
+        ("releasing", "release"),
+    ],
+    [
+        # A slot is given away once, and only while it is nobody's.
+        ("pending", "allocate"),
+        ("allocated", "allocate"),
+        ("releasing", "allocate"),
+        ("free", "accept"),
+    ],
 )
+
+# -- the worker of a slot, as its TaskManager sees it ---------------------------------------------
+
+WorkerState: TypeAlias = Literal["starting", "offered", "active", "freeing", "killed", "gone"]
+WorkerEvent: TypeAlias = Literal["ready", "accept", "reject", "free", "kill", "exit"]
+"""``ready``: the process listens. ``free``: the leader ends the tenure. ``kill``: it has to go at once."""
+
+WORKER: Machine[WorkerState, WorkerEvent] = Machine(
+    "worker",
+    "The worker of a slot, as its TaskManager sees it",
+    WorkerState,
+    WorkerEvent,
+    {
+        ("starting", "ready"): "offered",
+        ("starting", "free"): "killed",
+        ("starting", "kill"): "killed",
+        ("starting", "exit"): "gone",
+        ("offered", "accept"): "active",
+        ("offered", "reject"): "freeing",
+        ("offered", "free"): "freeing",
+        ("offered", "kill"): "killed",
+        ("offered", "exit"): "gone",
+        ("active", "free"): "freeing",
+        ("active", "kill"): "killed",
+        ("active", "exit"): "gone",
+        ("freeing", "kill"): "killed",
+        ("freeing", "exit"): "gone",
+        ("killed", "exit"): "gone",
+    },
+    [
+        ("offered", "ready"),
+        ("active", "ready"),
+        ("active", "accept"),
+        ("freeing", "ready"),
+        ("freeing", "accept"),
+        ("freeing", "reject"),
+        ("freeing", "free"),
+        ("killed", "ready"),
+        ("killed", "accept"),
+        ("killed", "reject"),
+        ("killed", "free"),
+        ("killed", "kill"),
+        *(("gone", event) for event in ("ready", "accept", "reject", "free", "kill", "exit")),
+    ],
+    [
+        # Nothing was offered yet.
+        ("starting", "accept"),
+        ("starting", "reject"),
+        ("active", "reject"),  # it was taken
+    ],
+)
+
+# -- a TaskManager's link to its leader -----------------------------------------------------------
+
+LinkState: TypeAlias = Literal["greeting", "registering", "registered"]
+LinkEvent: TypeAlias = Literal["greet", "welcome", "accepted"]
+"""``greet``: begin anew, whatever was. ``welcome``: a leader answers. ``accepted``: it registered us."""
+
+LINK: Machine[LinkState, LinkEvent] = Machine(
+    "link",
+    "A TaskManager's link to its leader",
+    LinkState,
+    LinkEvent,
+    {
+        ("greeting", "greet"): "greeting",
+        ("greeting", "welcome"): "registering",
+        ("registering", "welcome"): "registering",
+        ("registering", "accepted"): "registered",
+        ("registering", "greet"): "greeting",
+        ("registered", "greet"): "greeting",
+        ("registered", "welcome"): "registering",  # of a newer leader
+    },
+    [("greeting", "accepted"), ("registered", "accepted")],
+    [],  # a leader may say anything at any time; what comes too late is ignored
+)
+
+# -- a TaskManager, as the leader sees it ---------------------------------------------------------
+
+TaskManagerLife: TypeAlias = Literal["alive", "late", "gone"]
+TaskManagerEvent: TypeAlias = Literal["heard", "silent", "lost"]
+"""``silent``: for heartbeat.late. ``lost``: for heartbeat.timeout, or its connection is closed."""
+
+TASKMANAGER: Machine[TaskManagerLife, TaskManagerEvent] = Machine(
+    "taskmanager",
+    "A TaskManager, as the leader sees it",
+    TaskManagerLife,
+    TaskManagerEvent,
+    {
+        ("alive", "silent"): "late",
+        ("alive", "lost"): "gone",
+        ("late", "heard"): "alive",
+        ("late", "lost"): "gone",
+    },
+    [
+        ("alive", "heard"),
+        ("late", "silent"),
+        # One that registers anew is another one to the leader.
+        ("gone", "heard"),
+        ("gone", "silent"),
+        ("gone", "lost"),
+    ],
+    [],
+)
+
+MACHINES: tuple[Machine[Any, Any], ...] = (JOB, TASK, SLOT, WORKER, LINK, TASKMANAGER)
+"""Every machine there is: what the tests walk through and the documents draw."""

@@ -8,7 +8,12 @@ from typing import Any, Literal
 import msgspec
 
 from zmflow.config import Settings
-from zmflow.config.options import HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, WORKER_START_TIMEOUT
+from zmflow.config.options import (
+    REGISTRATION_TIMEOUT,
+    SLOT_MEMORY_LIMIT,
+    SLOT_OFFER_TIMEOUT,
+    WORKER_START_TIMEOUT,
+)
 from zmflow.coordination.effects import (
     DeadlinePassed,
     Effect,
@@ -20,6 +25,7 @@ from zmflow.coordination.effects import (
     JobManagerLost,
     KillWorker,
     Log,
+    MemoryExceeded,
     ReadLogs,
     SendToJobManager,
     SendToWorker,
@@ -27,11 +33,13 @@ from zmflow.coordination.effects import (
     Story,
     WorkerExited,
 )
-from zmflow.coordination.states import TASK_TERMINAL
-from zmflow.coordination.worker_slots import Tenure, WorkerSlots
+from zmflow.coordination.leader_link import LeaderLink
+from zmflow.coordination.states import TASK, WorkerEvent
+from zmflow.coordination.worker_slots import SLOT_INDEX_MAX, Tenure, WorkerSlots
 from zmflow.errors import IncompatiblePeerError
 from zmflow.ids import Epoch, TaskManagerId
 from zmflow.protocol import messages as m
+from zmflow.protocol.resources import size_text
 from zmflow.protocol.versions import Versions, check_compatible
 
 __all__ = ["TaskExecutor"]
@@ -52,6 +60,7 @@ class TaskExecutor:
         taskmanager_id: unique to this process.
         host: its name for people.
         slots: how many it offers.
+        resources: what they are cut from.
     """
 
     def __init__(
@@ -60,6 +69,7 @@ class TaskExecutor:
         host: str,
         pid: int,
         slots: int,
+        resources: m.ResourceProfile,
         settings: Settings,
         versions: Versions,
     ) -> None:
@@ -69,20 +79,19 @@ class TaskExecutor:
         self._settings = settings
         self._versions = versions
         self._epoch = Epoch(0)
-        self._link: Literal["greeting", "registering", "registered"] = "greeting"
-        self._interval_ms = settings[HEARTBEAT_INTERVAL]
-        self._timeout_ms = settings[HEARTBEAT_TIMEOUT]
-        self._heard_ms = 0
-        self._beat_ms = 0
+        self._resources = resources
+        self._link = LeaderLink(settings)
         self._now_ms = 0
         self._slots = WorkerSlots(slots)
         self._story = Story()
         self._effects: list[Effect] = []
         self._from_leader: dict[type, Callable[[Any], None]] = {
             m.TaskManagerRegistered: self._registered,
-            m.HeartbeatAck: lambda _message: None,  # being heard is all it is for
+            m.HeartbeatAck: self._link.acknowledged,
             m.UnknownTaskManager: lambda _message: self._greet("the JobManager does not know us"),
             m.AllocateSlot: self._allocate,
+            m.AcceptSlot: self._accepted,
+            m.RejectSlot: self._rejected,
             m.FreeSlot: self._free,
             m.DeployTasks: self._deploy,
             m.CancelTasks: self._cancel,
@@ -110,6 +119,8 @@ class TaskExecutor:
             self._worker_exited(event.allocation_id, event.reason)
         elif isinstance(event, JobManagerLost):
             self._greet(f"the JobManager is lost: {event.reason}")
+        elif isinstance(event, MemoryExceeded):
+            self._memory_exceeded(event.allocation_id, event.used_bytes)
         elif isinstance(event, DeadlinePassed):
             self._deadline_passed()
         else:
@@ -119,17 +130,15 @@ class TaskExecutor:
     def stop(self, reason: str, now_ms: int) -> list[Effect]:
         """Take leave of the JobManager and end every worker; the process is to end after that."""
         self._now_ms = now_ms
-        if self._link == "registered":
+        if self._link.registered:
             self._report(m.DeregisterTaskManager(self._epoch, self._id, reason))
         self._abandon_all(reason)
-        self._link = "greeting"
+        self._link.greet(now_ms)
         return self._taken()
 
     def deadline_ms(self) -> int | None:
         """When to call ``handle(DeadlinePassed(), now)``."""
-        instants = [self._heard_ms + self._timeout_ms]
-        if self._link == "registered":
-            instants.append(self._beat_ms + self._interval_ms)
+        instants = [self._link.deadline_ms()]
         instants.extend(t.deadline_ms for t in self._slots.all() if t.deadline_ms is not None)
         return min(instants)
 
@@ -159,8 +168,7 @@ class TaskExecutor:
     def _greet(self, why: str) -> None:
         """Let go of everything that runs for the leader that was, and ask who leads."""
         self._abandon_all(why)
-        self._link = "greeting"
-        self._heard_ms = self._now_ms
+        self._link.greet(self._now_ms)
         self._tell(self._id, f"says Hello: {why}")
         self._do(Log("info", f"Saying Hello to the JobManager: {why}.", {"taskmanager": self._id}))
         self._report(m.Hello(self._epoch, self._versions, "taskmanager", self._id))
@@ -177,11 +185,10 @@ class TaskExecutor:
             self._tell(self._id, f"dropped {name}: epoch {message.epoch}, ours is {self._epoch}")
             self._do(Log("warning", f"Dropped {name} of an older leader.", {"epoch": str(message.epoch)}))
             return
-        if not self._expects(message):
+        if not self._link.expects(message):
             # Sent to what this TaskManager was before its last Hello: the answer comes after it.
-            self._tell(self._id, f"ignored {type(message).__name__} while {self._link}")
+            self._tell(self._id, f"ignored {type(message).__name__} while {self._link.state}")
             return
-        self._heard_ms = self._now_ms
         if isinstance(message, m.Welcome):
             self._welcome(message)
         elif isinstance(message, m.Refused):
@@ -194,14 +201,8 @@ class TaskExecutor:
             name = type(message).__name__
             self._do(Log("warning", f"The JobManager sent {name}, which is not for a TaskManager; ignored."))
 
-    def _expects(self, message: m.Message) -> bool:
-        if self._link == "registered" or isinstance(message, (m.Welcome, m.Refused)):
-            return True
-        answers = (m.TaskManagerRegistered, m.UnknownTaskManager)
-        return self._link == "registering" and isinstance(message, answers)
-
     def _welcome(self, message: m.Welcome) -> None:
-        if self._link != "greeting" and message.epoch == self._epoch:
+        if self._link.state != "greeting" and message.epoch == self._epoch:
             return  # a second answer to a Hello that was repeated
         try:
             check_compatible(
@@ -225,9 +226,13 @@ class TaskExecutor:
         self._abandon_all(f"a new leader with epoch {message.epoch}")
         self._slots.forget_ended()
         self._epoch = Epoch(message.epoch)
-        self._link = "registering"
+        self._link.welcomed(self._now_ms)
         self._tell(self._id, f"welcomed by {message.jobmanager}, epoch {message.epoch}")
-        self._report(m.RegisterTaskManager(self._epoch, self._id, self._host, self._pid, self._slots.slots))
+        self._report(
+            m.RegisterTaskManager(
+                self._epoch, self._id, self._host, self._pid, self._slots.slots, self._resources
+            )
+        )
 
     def _refused(self, message: m.Refused) -> None:
         if message.request_id == 0:
@@ -242,12 +247,8 @@ class TaskExecutor:
         self._do(GiveUp(refused))
 
     def _registered(self, message: m.TaskManagerRegistered) -> None:
-        if self._link == "registered":
+        if not self._link.accepted(message, self._now_ms):
             return
-        self._link = "registered"
-        self._interval_ms = message.heartbeat_interval_ms
-        self._timeout_ms = message.heartbeat_timeout_ms
-        self._beat_ms = self._now_ms
         self._do(Log("info", "Registered with the JobManager.", {"epoch": str(self._epoch)}))
 
     # -- slots ------------------------------------------------------------------------------------
@@ -257,7 +258,7 @@ class TaskExecutor:
         if self._slots.get(allocation) is not None or self._slots.has_ended(allocation):
             self._tell(allocation, "ignored AllocateSlot: it has been seen")
             return
-        if not 0 <= index < self._slots.slots:
+        if not 0 <= index < SLOT_INDEX_MAX:
             self._report(m.SlotLost(self._epoch, allocation, index, f"there is no slot {index}"))
             return
         owner = self._slots.owner(index)
@@ -265,29 +266,60 @@ class TaskExecutor:
             # The leader gives a slot away only when it is free: an older tenure is over for it.
             owner.abandoned = True
             self._kill(owner, f"its slot was given to {allocation}")
-        deadline_ms = self._now_ms + self._settings[WORKER_START_TIMEOUT]
-        self._slots.add(Tenure(allocation, index, message.job_id, deadline_ms=deadline_ms))
+        needed = message.resources.external_amounts
+        external = self._slots.free_pieces(self._resources.external_amounts, needed)
+        if external is None:
+            reason = f"{', '.join(needed)} of this TaskManager are in use"
+            self._report(m.SlotLost(self._epoch, allocation, index, reason))
+            return
+        tenure = Tenure(allocation, index, message.job_id, message.resources, external)
+        tenure.deadline_ms = self._now_ms + self._settings[WORKER_START_TIMEOUT]
+        self._slots.add(tenure)
         self._tell(allocation, f"slot {index} goes to job {message.job_id}; its worker starts")
-        self._do(StartWorker(allocation, index, message.job_id))
+        limit_bytes = self._settings[SLOT_MEMORY_LIMIT]
+        self._do(StartWorker(allocation, index, message.job_id, message.resources, external, limit_bytes))
+
+    def _accepted(self, message: m.AcceptSlot) -> None:
+        tenure = self._slots.get(message.allocation_id)
+        if tenure is None or tenure.abandoned or tenure.advance("accept") != "changed":
+            self._tell(message.allocation_id, "ignored AcceptSlot: nothing is on offer")
+            return
+        tenure.deadline_ms = None
+        self._tell(message.allocation_id, "the job takes the slot")
+
+    def _rejected(self, message: m.RejectSlot) -> None:
+        tenure = self._slots.get(message.allocation_id)
+        if tenure is None or tenure.abandoned:
+            self._report_freed(message.allocation_id, -1)
+        elif tenure.state == "offered":
+            self._tell(message.allocation_id, f"the job does not take the slot: {message.reason}")
+            self._end_worker(tenure, "reject")
 
     def _free(self, message: m.FreeSlot) -> None:
         tenure = self._slots.get(message.allocation_id)
         if tenure is None or tenure.abandoned:
             # Its worker died in the same moment: the slot is free already.
-            self._report(m.SlotFreed(self._epoch, message.allocation_id, message.slot_index))
-            return
+            self._report_freed(message.allocation_id, message.slot_index)
+        else:
+            self._end_worker(tenure, "free")
+
+    def _report_freed(self, allocation: str, slot_index: int) -> None:
+        self._report(m.SlotFreed(self._epoch, allocation, slot_index))
+
+    def _end_worker(self, tenure: Tenure, event: Literal["free", "reject"]) -> None:
+        """The slot goes back: a worker that listens is asked to end, one that starts is killed."""
         tenure.to_free = True
         if tenure.state == "starting":
-            self._kill(tenure, "the slot is not needed any more")
-        elif tenure.state == "ready":
-            tenure.state = "freeing"
+            self._kill(tenure, "the slot is not needed any more", event="free")
+        elif tenure.advance(event) == "changed":
             tenure.deadline_ms = self._now_ms + SLOT_FREE_GRACE_MS
-            self._do(SendToWorker(tenure.allocation_id, message))
+            order = m.FreeSlot(self._epoch, tenure.allocation_id, tenure.slot_index)
+            self._do(SendToWorker(tenure.allocation_id, order))
 
-    def _kill(self, tenure: Tenure, why: str) -> None:
-        if tenure.state == "killed":
+    def _kill(self, tenure: Tenure, why: str, event: WorkerEvent = "kill") -> None:
+        if tenure.advance(event) != "changed":
             return
-        tenure.state, tenure.why, tenure.deadline_ms = "killed", why, None
+        tenure.why, tenure.deadline_ms = why, None
         self._tell(tenure.allocation_id, f"its worker is killed: {why}")
         self._do(KillWorker(tenure.allocation_id, why))
 
@@ -296,15 +328,13 @@ class TaskExecutor:
         if tenure is None:
             self._tell(allocation, f"ignored the end of its worker: not known ({reason})")
             return
+        tenure.advance("exit")
         self._slots.remove(tenure)
         self._tell(allocation, f"its worker is gone: {reason}")
         if tenure.abandoned:
             return
-        for attempt in tenure.cancelling:
-            # It was asked to stop, and it has stopped: how is not the job's concern.
-            self._report(m.TaskStateChanged(self._epoch, allocation, attempt, "CANCELED"))
         if tenure.to_free:
-            self._report(m.SlotFreed(self._epoch, allocation, tenure.slot_index))
+            self._report_freed(allocation, tenure.slot_index)
             return
         why = tenure.why or reason
         self._do(
@@ -316,18 +346,18 @@ class TaskExecutor:
 
     def _deploy(self, message: m.DeployTasks) -> None:
         tenure = self._slots.get(message.allocation_id)
-        if tenure is None or tenure.state != "ready" or tenure.abandoned:
+        if tenure is None or tenure.state != "active" or tenure.abandoned:
             self._tell(message.allocation_id, "ignored DeployTasks: the slot has no worker for them")
             return
-        if tenure.subtasks:
+        fresh = self._slots.deploy(tenure, message)
+        if not fresh:
             self._tell(message.allocation_id, "ignored DeployTasks: they are deployed")
             return
-        self._slots.deploy(tenure, message)
-        self._do(SendToWorker(message.allocation_id, message))
+        self._do(SendToWorker(message.allocation_id, msgspec.structs.replace(message, tasks=fresh)))
 
     def _cancel(self, message: m.CancelTasks) -> None:
         tenure = self._slots.get(message.allocation_id)
-        if tenure is None or tenure.state != "ready" or tenure.abandoned:
+        if tenure is None or tenure.state != "active" or tenure.abandoned:
             self._tell(message.allocation_id, "ignored CancelTasks: the worker is gone or going")
             return
         live = [attempt for attempt in message.attempt_ids if attempt in tenure.attempts]
@@ -341,7 +371,7 @@ class TaskExecutor:
 
     def _to_subtask(self, message: m.OperatorEvent | m.CollectAck, subtask_index: int) -> None:
         tenure = self._slots.of_subtask(message.job_id, message.vertex_id, max(0, subtask_index))
-        if tenure is None or tenure.abandoned or tenure.state != "ready":
+        if tenure is None or tenure.abandoned or tenure.state != "active":
             sentence = f"dropped {type(message).__name__} to {message.vertex_id}/{subtask_index}: gone"
             self._tell(message.job_id, sentence)
             return
@@ -365,23 +395,30 @@ class TaskExecutor:
             self._do(Log("warning", f"A worker sent {name}; ignored.", {"allocation": allocation}))
 
     def _worker_ready(self, tenure: Tenure, message: m.WorkerReady) -> None:
-        if tenure.state != "starting":
+        if tenure.advance("ready") != "changed":
             self._tell(tenure.allocation_id, "ignored WorkerReady: not waited for")
             return
-        tenure.state, tenure.deadline_ms = "ready", None
-        self._tell(tenure.allocation_id, f"worker {message.pid} is ready")
+        tenure.deadline_ms = self._now_ms + self._settings[SLOT_OFFER_TIMEOUT]
+        self._tell(tenure.allocation_id, f"worker {message.pid} is ready; the slot is offered to its job")
         self._report(
-            m.SlotReady(self._epoch, tenure.allocation_id, tenure.slot_index, message.pid, message.endpoint)
+            m.OfferSlot(
+                self._epoch,
+                tenure.allocation_id,
+                tenure.slot_index,
+                tenure.job_id,
+                message.pid,
+                message.endpoint,
+            )
         )
 
     def _task_changed(self, tenure: Tenure, message: m.TaskStateChanged) -> None:
         if message.attempt_id not in tenure.attempts:
             self._tell(message.attempt_id, f"ignored {message.state}: no live attempt of this worker")
             return
-        if message.state in TASK_TERMINAL:
+        if message.state in TASK.terminal:
             del tenure.attempts[message.attempt_id]
             tenure.cancelling.pop(message.attempt_id, None)
-            if not tenure.cancelling and tenure.state == "ready":
+            if not tenure.cancelling and tenure.state == "active":
                 tenure.deadline_ms = None
         self._tell(message.attempt_id, f"is {message.state}")
         self._report(msgspec.structs.replace(message, epoch=self._epoch, allocation_id=tenure.allocation_id))
@@ -390,21 +427,46 @@ class TaskExecutor:
 
     def _deadline_passed(self) -> None:
         now_ms = self._now_ms
-        if now_ms >= self._heard_ms + self._timeout_ms:
-            self._greet(f"nothing was heard of the JobManager for {(now_ms - self._heard_ms) / 1000:.1f} s")
-        elif self._link == "registered" and now_ms >= self._beat_ms + self._interval_ms:
-            self._beat_ms = now_ms
-            self._report(m.Heartbeat(self._epoch, self._id))
+        if self._link.gives_up(now_ms):
+            self._give_up(self._unregistered())
+        elif why := self._link.silence(now_ms):
+            self._greet(why)
+        elif self._link.beats(now_ms):
+            self._report(m.Heartbeat(self._epoch, self._id, now_ms))
         for tenure in self._slots.all():
             if tenure.deadline_ms is not None and now_ms >= tenure.deadline_ms:
                 self._overdue(tenure)
+
+    def _unregistered(self) -> m.Refused:
+        seconds = self._settings[REGISTRATION_TIMEOUT] / 1000
+        return m.Refused(
+            self._epoch,
+            0,
+            "ClusterError",
+            f"The TaskManager {self._id} could not register within {seconds:g} s.",
+            "No JobManager accepted it at the configured address.",
+            "Look at the JobManager, or wait longer with taskmanager.registration.timeout.",
+        )
 
     def _overdue(self, tenure: Tenure) -> None:
         if tenure.state == "starting":
             limit_s = self._settings[WORKER_START_TIMEOUT] / 1000
             self._kill(tenure, f"the worker did not start within {limit_s:g} s")
-        elif tenure.state == "ready":
+        elif tenure.state == "offered":
+            limit_s = self._settings[SLOT_OFFER_TIMEOUT] / 1000
+            self._kill(tenure, f"its job did not take the slot within {limit_s:g} s")
+        elif tenure.state == "active":
             number = len(tenure.cancelling)
             self._kill(tenure, f"{number} cancelled tasks did not stop within their grace period")
         else:
             self._kill(tenure, "the worker did not end by itself when its job was over")
+
+    def _memory_exceeded(self, allocation: str, used_bytes: int) -> None:
+        tenure = self._slots.get(allocation)
+        if tenure is not None and not tenure.abandoned:
+            limit = size_text(self._settings[SLOT_MEMORY_LIMIT])
+            self._kill(
+                tenure,
+                f"it used {size_text(used_bytes)} of memory, and a slot may use {limit} "
+                "(taskmanager.memory.slot-limit)",
+            )

@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
-from zmflow.protocol.messages import DeployTasks
+from zmflow.coordination.machine import Outcome
+from zmflow.coordination.states import WORKER, WorkerEvent, WorkerState
+from zmflow.protocol.messages import DeployTasks, ResourceProfile, TaskDeployment
 
-__all__ = ["Tenure", "WorkerSlots"]
+__all__ = ["SLOT_INDEX_MAX", "Tenure", "WorkerSlots"]
 
 ENDED_TENURES_MAX = 4_096
 """Allocation ids remembered after their end, so that a repeated AllocateSlot starts nothing: some
 hundred bytes each, and more than one for every slot a TaskManager may have."""
+
+SLOT_INDEX_MAX = 4_096
+"""Slots of one TaskManager, however small they are cut: the upper bound of taskmanager.numberOfTaskSlots."""
+
+KNOWN_ATTEMPTS_MAX = 10_000
+"""Attempts of one worker that are remembered so that a repeated deployment starts nothing: some hundred
+restarts of the largest slot. What is older than that is not repeated any more."""
 
 
 @dataclass(slots=True)
 class Tenure:
     """One allocation of a slot and its worker process.
 
-    ``starting`` → ``ready`` → ``freeing`` (told to end) → ``killed`` (SIGKILL sent) → gone. ``abandoned``
-    marks a tenure nobody wants to hear of any more: the connection it belonged to is lost.
+    ``abandoned`` marks a tenure nobody wants to hear of any more: the connection it belonged to is lost.
     """
 
     allocation_id: str
     slot_index: int
     job_id: str
-    state: Literal["starting", "ready", "freeing", "killed"] = "starting"
-    deadline_ms: int | None = None
+    resources: ResourceProfile = field(default_factory=ResourceProfile)
+    external: dict[str, list[int]] = field(default_factory=dict)
+    state: WorkerState = "starting"
+    deadline_ms: int | None = None  # to start, to be accepted, to stop cancelled tasks, or to end
     why: str = ""  # the reason of the kill, when this TaskManager decided it
     to_free: bool = False
     abandoned: bool = False
     attempts: dict[str, None] = field(default_factory=dict)  # live ones
     cancelling: dict[str, None] = field(default_factory=dict)  # live ones that were asked to stop
-    subtasks: list[tuple[str, str, int]] = field(default_factory=list)
+    known: dict[str, None] = field(default_factory=dict)  # deployed ones, ended ones included
+    subtasks: dict[tuple[str, str, int], None] = field(default_factory=dict)
+
+    def advance(self, event: WorkerEvent) -> Outcome:
+        """Follow the table."""
+        after = WORKER.after(self.state, event)
+        if after is None:
+            return WORKER.outcome(self.state, event)
+        self.state = after
+        return "changed"
 
 
 class WorkerSlots:
@@ -81,13 +100,39 @@ class WorkerSlots:
         if len(self._ended) > ENDED_TENURES_MAX:
             del self._ended[next(iter(self._ended))]
 
-    def deploy(self, tenure: Tenure, message: DeployTasks) -> None:
-        """Note the tasks that go to a worker."""
-        for task in message.tasks:
+    def deploy(self, tenure: Tenure, message: DeployTasks) -> list[TaskDeployment]:
+        """Note the tasks that go to a worker. Returns those it has not been sent before."""
+        fresh = [task for task in message.tasks if task.attempt_id not in tenure.known]
+        for task in fresh:
             subtask = (task.job_id, task.vertex_id, task.subtask_index)
-            tenure.attempts[task.attempt_id] = None
-            tenure.subtasks.append(subtask)
+            tenure.attempts[task.attempt_id] = tenure.known[task.attempt_id] = None
+            tenure.subtasks[subtask] = None
             self._at[subtask] = tenure
+        while len(tenure.known) > max(KNOWN_ATTEMPTS_MAX, len(message.tasks)):
+            del tenure.known[next(iter(tenure.known))]
+        return fresh
+
+    def free_pieces(
+        self, amounts: Mapping[str, int], needed: Mapping[str, int]
+    ) -> dict[str, list[int]] | None:
+        """The pieces of external resources a new slot gets; None when they are somebody's.
+
+        Args:
+            amounts: how many pieces of each there are.
+        """
+        pieces: dict[str, list[int]] = {}
+        for name, count in needed.items():
+            used = {
+                piece
+                for tenure in self._tenures.values()
+                if not tenure.abandoned
+                for piece in tenure.external.get(name, ())
+            }
+            left = [piece for piece in range(amounts.get(name, 0)) if piece not in used]
+            if len(left) < count:
+                return None
+            pieces[name] = left[:count]
+        return pieces
 
     def of_subtask(self, job_id: str, vertex_id: str, subtask_index: int) -> Tenure | None:
         """The tenure whose worker holds (or held, while it lives) a subtask."""
@@ -97,7 +142,15 @@ class WorkerSlots:
         """A slot has at most one owner, and subtasks point at living tenures."""
         owners = [tenure.slot_index for tenure in self._tenures.values() if not tenure.abandoned]
         assert len(owners) == len(set(owners)), f"a slot with two owners: {owners}"
-        assert all(0 <= index < self.slots for index in owners), owners
+        assert all(0 <= index < SLOT_INDEX_MAX for index in owners), owners
+        pieces = [
+            (name, piece)
+            for tenure in self._tenures.values()
+            if not tenure.abandoned
+            for name, own in tenure.external.items()
+            for piece in own
+        ]
+        assert len(pieces) == len(set(pieces)), f"a resource with two owners: {pieces}"
         for subtask, tenure in self._at.items():
             assert self._tenures.get(tenure.allocation_id) is tenure, subtask
         for tenure in self._tenures.values():

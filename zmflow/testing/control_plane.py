@@ -44,6 +44,7 @@ from zmflow.protocol.messages import (
     Hello,
     LogChunk,
     Message,
+    ResourceProfile,
     TaskDeployment,
     TaskFailure,
     TaskState,
@@ -52,7 +53,15 @@ from zmflow.protocol.messages import (
 )
 from zmflow.protocol.versions import Versions
 
-__all__ = ["VERSIONS", "Behaviour", "Client", "ControlPlane", "ScriptedTaskManager", "ScriptedWorker"]
+__all__ = [
+    "RESOURCES",
+    "VERSIONS",
+    "Behaviour",
+    "Client",
+    "ControlPlane",
+    "ScriptedTaskManager",
+    "ScriptedWorker",
+]
 
 M = TypeVar("M", bound=Message)
 
@@ -61,6 +70,9 @@ STEPS_MAX = 100_000
 
 VERSIONS = Versions(1, "3.11", "0.1.0")
 """What everybody in the simulated cluster runs."""
+
+RESOURCES = ResourceProfile(4_000, 8 * 2**30, 2 * 2**30)
+"""What a TaskManager has: 4 cores, 8 GiB, of which 2 GiB managed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,7 @@ class Behaviour:
     obeys_cancel: bool = True
     leaves: bool = True  # ends when its slot is freed
     failure: TaskFailure | None = None  # its first task fails with this
+    failures: int = 1_000_000  # attempts of it that do; later ones do not
 
 
 @dataclass(slots=True)
@@ -111,8 +124,9 @@ class ScriptedWorker:
         for task in message.tasks:
             self.live[task.attempt_id] = task
             answers += [self.report(task.attempt_id, "INITIALIZING"), self.report(task.attempt_id, "RUNNING")]
-        if self.behaviour.failure is not None:
-            answers.append(self.report(message.tasks[0].attempt_id, "FAILED", self.behaviour.failure))
+        first = message.tasks[0]
+        if self.behaviour.failure is not None and first.attempt_number < self.behaviour.failures:
+            answers.append(self.report(first.attempt_id, "FAILED", self.behaviour.failure))
         elif self.behaviour.finishes:
             answers += [self.report(attempt, "FINISHED") for attempt in list(self.live)]
         return answers
@@ -178,7 +192,7 @@ class ControlPlane:
         self.now_ms = 0
         self.behaviour = behaviour
         self.choose = choose
-        self.dispatcher = Dispatcher(self.epoch, "jm", self.settings, VERSIONS, 1_000_000)
+        self.dispatcher = self.new_dispatcher(self.epoch)
         self.logs: list[Log] = []
         self.taskmanagers: dict[str, ScriptedTaskManager] = {}
         self.clients: dict[bytes, Client] = {}
@@ -191,11 +205,23 @@ class ControlPlane:
 
     # -- who is there -----------------------------------------------------------------------------
 
-    def add_taskmanager(self, slots: int) -> ScriptedTaskManager:
+    def new_dispatcher(self, epoch: Epoch) -> Dispatcher:
+        """A JobManager's brain for a term; waits before restarts are neither longer nor shorter."""
+        return Dispatcher(epoch, "jm", self.settings, VERSIONS, 1_000_000, lambda: 0.5)
+
+    def add_taskmanager(
+        self, slots: int, resources: ResourceProfile = RESOURCES, host: str = ""
+    ) -> ScriptedTaskManager:
         """Start a TaskManager; it registers with the next ``settle``."""
         name = f"tm-{len(self.taskmanagers) + 1}"
         brain = TaskExecutor(
-            TaskManagerId(name), f"host-{name}", next(self._pids), slots, self.settings, VERSIONS
+            TaskManagerId(name),
+            host or f"host-{name}",
+            next(self._pids),
+            slots,
+            resources,
+            self.settings,
+            VERSIONS,
         )
         tm = ScriptedTaskManager(brain, name.encode())
         self.taskmanagers[name] = tm

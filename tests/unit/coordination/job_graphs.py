@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zmflow.coordination.effects import StartWorker
-from zmflow.graph.job_graph import JobEdge, JobGraph, JobOperator, JobVertex, encode_job_graph
-from zmflow.protocol.messages import SubmitJob
+from zmflow.graph.job_graph import JobEdge, JobGraph, JobOperator, JobVertex, SharingGroup, encode_job_graph
+from zmflow.protocol.messages import ResourceProfile, SubmitJob
 from zmflow.testing.control_plane import Behaviour
 
 __all__ = ["RUNS_ON", "edge", "graph", "pipeline", "runs_on", "submit", "vertex"]
@@ -17,7 +17,14 @@ def runs_on(_start: StartWorker) -> Behaviour:
     return RUNS_ON
 
 
-def vertex(name: str, parallelism: int = 1, group: str = "default") -> JobVertex:
+def vertex(
+    name: str,
+    parallelism: int = 1,
+    group: str = "default",
+    *,
+    co_location: str = "",
+    weights: dict[str, int] | None = None,
+) -> JobVertex:
     """A vertex with one operator."""
     operator = JobOperator(f"op-{name}", "", name, "operator")
     return JobVertex(
@@ -28,6 +35,8 @@ def vertex(name: str, parallelism: int = 1, group: str = "default") -> JobVertex
         group,
         [operator],
         b"code of " + name.encode(),
+        co_location,
+        weights or {},
     )
 
 
@@ -38,10 +47,14 @@ def edge(source: str, target: str, *, index: int = 0, pointwise: bool = False) -
 
 
 def graph(
-    vertices: list[JobVertex], edges: list[JobEdge] | None = None, settings: dict[str, str] | None = None
+    vertices: list[JobVertex],
+    edges: list[JobEdge] | None = None,
+    settings: dict[str, str] | None = None,
+    resources: dict[str, ResourceProfile] | None = None,
 ) -> JobGraph:
-    """A JobGraph named ``job``."""
-    return JobGraph("job", vertices, edges or [], settings or {}, [("m.py", b"x = 1")], "STREAMING")
+    """A JobGraph named ``job``; ``resources`` are what its sharing groups ask for."""
+    groups = [SharingGroup(name, profile) for name, profile in (resources or {}).items()]
+    return JobGraph("job", vertices, edges or [], settings or {}, [("m.py", b"x = 1")], "STREAMING", groups)
 
 
 def pipeline(

@@ -6,8 +6,8 @@ import pytest
 
 from zmflow.coordination.admission import CHANNELS_MAX, TASKS_MAX, admit
 from zmflow.errors import JobGraphError, ProtocolError
-from zmflow.graph.job_graph import JobGraph, encode_job_graph
-from zmflow.protocol.messages import Refused, RegisterTaskManager
+from zmflow.graph.job_graph import JobGraph, JobVertex, encode_job_graph
+from zmflow.protocol.messages import Refused, RegisterTaskManager, ResourceProfile
 from zmflow.testing.control_plane import ControlPlane
 
 from .job_graphs import edge, graph, pipeline, vertex
@@ -54,11 +54,70 @@ def test_an_edge_that_is_named_twice_is_refused():
         admit("j1", encode_job_graph(job))
 
 
+def test_co_location_and_resources_are_taken():
+    """What an ordinary client sends passes, whatever it uses."""
+    job = graph(
+        [
+            vertex("a", 2, co_location="c", weights={"OPERATOR": 3, "STATE_BACKEND": 1}),
+            vertex("b", 2, co_location="c"),
+        ],
+        resources={"default": ResourceProfile(500, 2**30, 2**20, (("gpu", 1),))},
+    )
+    assert admit("j1", encode_job_graph(job)) == job
+
+
+@pytest.mark.parametrize(
+    ("vertices", "words"),
+    [
+        (
+            [vertex("a", co_location="c"), vertex("b", 1, "other", co_location="c")],
+            "two slot sharing groups: 'vertex a' and 'vertex b'",
+        ),
+        (
+            [vertex("a", 2, co_location="c"), vertex("b", 3, co_location="c")],
+            "unequal parallelism: 'vertex a' and 'vertex b'",
+        ),
+    ],
+)
+def test_co_location_that_cannot_be_kept_is_refused(vertices: list[JobVertex], words: str):
+    """The API refuses it, too, and says so earlier; a job made by hand comes here first."""
+    with pytest.raises(JobGraphError, match=words):
+        admit("j1", encode_job_graph(graph(vertices)))
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        ({"other": ResourceProfile(500)}, "without vertices"),
+        ({"default": ResourceProfile(-500)}, "CPU is -500"),
+        ({"default": ResourceProfile(memory_bytes=2**60)}, "Memory is 1152921504606846976 bytes"),
+        ({"default": ResourceProfile(managed_memory_bytes=-2)}, "Managed memory is -2"),
+        ({"default": ResourceProfile(external=(("gpu", -1),))}, "'gpu' is -1"),
+    ],
+)
+def test_slots_that_cannot_be_are_refused(resources: dict[str, ResourceProfile], words: str):
+    """Amounts are bounded before any TaskManager is asked for them."""
+    job = graph([vertex("a")], resources=resources)
+    with pytest.raises(ProtocolError) as caught:
+        admit("j1", encode_job_graph(job))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("weights", [{"OPERATOR": 0}, {"OPERATOR": 2**31}, {"PYTHON": 1}])
+def test_impossible_weights_of_managed_memory_are_refused(weights: dict[str, int]):
+    """Shares are quotients of these numbers."""
+    job = graph([vertex("a", weights=weights)])
+    with pytest.raises(ProtocolError, match="impossible weight"):
+        admit("j1", encode_job_graph(job))
+
+
 def test_a_taskmanager_with_an_impossible_number_of_slots_is_refused():
     """Zero and millions are answered with what is allowed."""
     cluster = ControlPlane([1])
+    resources = ResourceProfile(1000, 1000, 400)
     for slots in (0, 10**9):
-        cluster.to_dispatcher(b"tm-1", RegisterTaskManager(1, "tm-1", "h", 1, slots))
+        cluster.to_dispatcher(b"tm-1", RegisterTaskManager(1, "tm-1", "h", 1, slots, resources))
     cluster.settle()
     refused = [effect.refused for effect in cluster.taskmanagers["tm-1"].given_up]
-    assert [isinstance(one, Refused) and one.detail for one in refused] == ["Allowed: 1 to 4096."] * 2
+    limits = "Allowed: 1 to 4096, with resources that are not negative."
+    assert [isinstance(one, Refused) and one.detail for one in refused] == [limits] * 2

@@ -22,18 +22,18 @@ from zmflow.protocol.messages import (
     JobStatus,
     ListJobs,
     LogChunk,
+    OfferSlot,
     OperatorEvent,
     Refused,
     RegisterTaskManager,
     SlotLost,
-    SlotReady,
     SubmitJob,
     TaskStateChanged,
     WatchJob,
     Welcome,
 )
 from zmflow.protocol.versions import Versions
-from zmflow.testing.control_plane import VERSIONS, Behaviour, ControlPlane
+from zmflow.testing.control_plane import RESOURCES, VERSIONS, Behaviour, ControlPlane
 
 from .job_graphs import RUNS_ON, graph, pipeline, runs_on, submit, vertex
 from .test_job_life import free_slots, run, status
@@ -140,12 +140,12 @@ def test_a_new_leader_is_followed_and_what_ran_for_the_old_one_is_killed():
     cluster = ControlPlane([1], behaviour=runs_on)
     run(cluster, pipeline(1))
     tm = cluster.taskmanagers["tm-1"]
-    cluster.dispatcher = type(cluster.dispatcher)(Epoch(2), "jm2", cluster.settings, VERSIONS, 1)
+    cluster.dispatcher = cluster.new_dispatcher(Epoch(2))
     cluster.advance(2_000)
     assert not tm.workers
     assert cluster.dispatcher.story("tm-1")[-1].sentence == "registered with 1 slots"
     before = tm.started
-    cluster.to_taskmanager("tm-1", AllocateSlot(1, "a1-99", 0, "old"))
+    cluster.to_taskmanager("tm-1", AllocateSlot(1, "a1-99", 0, "old", RESOURCES))
     assert tm.started == before
     assert tm.logs[-1].sentence == "Dropped AllocateSlot of an older leader."
 
@@ -174,8 +174,8 @@ def test_stale_attempts_and_tenures_are_ignored_and_told():
     for message in [
         TaskStateChanged(1, good, "j1/v1/0/7", "FAILED"),
         TaskStateChanged(1, "a1-77", "j1/v1/0/0", "FAILED"),
-        SlotReady(1, "a1-77", 0, 1, DataEndpoint("h", "ipc://x", "")),
-        SlotReady(1, good, 0, 1, DataEndpoint("h", "ipc://x", "")),
+        OfferSlot(1, "a1-77", 0, "j1", 1, DataEndpoint("h", "ipc://x", "")),
+        OfferSlot(1, good, 0, "j1", 1, DataEndpoint("h", "ipc://x", "")),
         SlotLost(1, "a1-77", 0, "no reason"),
         TaskStateChanged(1, good, "j1/v1/0/0", "INITIALIZING"),
         TaskStateChanged(1, good, "j1/v1/0/0", "CREATED"),
@@ -193,12 +193,16 @@ def test_repeated_messages_change_nothing():
     run(cluster, pipeline(1))
     worker = cluster.workers[0]
     (deploy,) = [message for message in worker.received if isinstance(message, DeployTasks)]
-    for message in [AllocateSlot(1, worker.allocation_id, 0, "j1"), deploy, Welcome(1, VERSIONS, "jm")]:
+    for message in [
+        AllocateSlot(1, worker.allocation_id, 0, "j1", RESOURCES),
+        deploy,
+        Welcome(1, VERSIONS, "jm"),
+    ]:
         cluster.to_taskmanager("tm-1", message)
         cluster.settle()
     assert cluster.taskmanagers["tm-1"].started == 1
     assert len(worker.received) == 1
-    register = RegisterTaskManager(1, "tm-1", "host-tm-1", 1, 1)
+    register = RegisterTaskManager(1, "tm-1", "host-tm-1", 1, 1, RESOURCES)
     cluster.to_dispatcher(b"tm-1", register)
     cluster.settle()
     assert status(cluster).summary.state == "RUNNING"
@@ -214,7 +218,7 @@ def test_an_ended_tenure_is_not_begun_again():
     cluster = ControlPlane([1])
     run(cluster, pipeline(1))
     started = cluster.taskmanagers["tm-1"].started
-    cluster.to_taskmanager("tm-1", AllocateSlot(1, "a1-1", 0, "j1"))
+    cluster.to_taskmanager("tm-1", AllocateSlot(1, "a1-1", 0, "j1", RESOURCES))
     cluster.to_taskmanager("tm-1", FreeSlot(1, "a1-1", 0))
     cluster.settle()
     assert cluster.taskmanagers["tm-1"].started == started
@@ -267,7 +271,7 @@ def test_requests_without_hello_are_refused():
     """A connection the JobManager does not know gets an answer, not silence."""
     cluster = ControlPlane([1])
     client = cluster.add_client()
-    cluster.dispatcher = type(cluster.dispatcher)(cluster.epoch, "jm", cluster.settings, VERSIONS, 1)
+    cluster.dispatcher = cluster.new_dispatcher(cluster.epoch)
     cluster.say(client, ListJobs(1, 3))
     cluster.settle()
     assert client.last(Refused).request_id == 3
@@ -335,7 +339,7 @@ def test_a_slot_given_away_ends_the_tenure_that_was_there():
     """The leader gives away only what is free: the worker of an older tenure is killed, not asked."""
     cluster = ControlPlane([1], behaviour=runs_on)
     run(cluster, pipeline(1))
-    cluster.to_taskmanager("tm-1", AllocateSlot(1, "a1-50", 0, "j9"))
+    cluster.to_taskmanager("tm-1", AllocateSlot(1, "a1-50", 0, "j9", RESOURCES))
     assert list(cluster.taskmanagers["tm-1"].workers) == ["a1-50"]
     cluster.settle()
     assert not cluster.taskmanagers["tm-1"].workers, "the leader frees a worker it does not wait for"

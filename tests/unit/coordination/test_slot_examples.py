@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmflow.coordination.placement import Candidate, place
-from zmflow.coordination.slot_sharing import share_slots, slots_required
+from zmflow.coordination.slot_sharing import share_slots
+from zmflow.graph.sharing import slots_required
 from zmflow.protocol.messages import ClusterStatus, DeployTasks, GetCluster, JobStatus, WatchJob
 from zmflow.testing.control_plane import ControlPlane
 
@@ -38,13 +39,13 @@ def _run(taskmanagers: list[int], job, **settings: str) -> ControlPlane:
 
 def test_two_chains_at_parallelism_two_need_two_slots_when_they_share():
     """4 tasks in 2 slots, one slot on each of two TaskManagers."""
-    assert slots_required(pipeline(2)) == 2
+    assert slots_required(pipeline(2).vertices) == 2
     assert _placement(_run([2, 2], pipeline(2))) == [("tm-1", 2), ("tm-2", 2)]
 
 
 def test_two_chains_in_separate_groups_need_four_slots():
     """4 tasks in 4 slots, two on each TaskManager."""
-    assert slots_required(pipeline(2, separate=True)) == 4
+    assert slots_required(pipeline(2, separate=True).vertices) == 4
     expected = [("tm-1", 1), ("tm-1", 1), ("tm-2", 1), ("tm-2", 1)]
     assert _placement(_run([2, 2], pipeline(2, separate=True))) == expected
 
@@ -54,7 +55,7 @@ def test_five_unchained_operators_at_parallelism_two_still_need_two_slots():
     names = ["source", "filter", "map", "sum", "sink"]
     edges = [edge(a, b, pointwise=True) for a, b in pairwise(names)]
     job = graph([vertex(name, 2) for name in names], edges)
-    assert slots_required(job) == 2
+    assert slots_required(job.vertices) == 2
     assert _placement(_run([2, 2], job)) == [("tm-1", 5), ("tm-2", 5)]
 
 
@@ -97,19 +98,32 @@ def test_unequal_vertices_fill_the_first_slots_of_their_group():
     ]
 
 
-@given(st.lists(st.integers(0, 6), max_size=8), st.integers(1, 20), st.sampled_from(["slots", "none"]))
-def test_placement_takes_each_slot_once_or_nothing(free: list[int], count: int, mode: str):
-    """All slots that are needed, all different and free, or none at all; and spreading is even."""
-    candidates = [Candidate(f"t{i}", tuple(range(n)), 0) for i, n in enumerate(free)]
-    chosen = place(candidates, count, mode)
-    if sum(free) < count:
-        assert chosen == []
-        return
-    assert len(chosen) == len(set(chosen)) == count
-    taken = [sum(tm == f"t{i}" for tm, _ in chosen) for i in range(len(free))]
-    assert all(index < free[int(tm[1:])] for tm, index in chosen)
-    if mode == "slots":
-        assert max(taken) - min(t for t, n in zip(taken, free, strict=True) if t < n or t == max(taken)) <= 1
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.integers(0, 9)), max_size=8),
+    st.integers(1, 20),
+    st.sampled_from(["slots", "tasks", "none"]),
+    st.dictionaries(st.sampled_from([f"t{i}" for i in range(9)]), st.integers(1, 4), max_size=3),
+)
+def test_placement_uses_the_room_there_is(rooms, count: int, mode: str, preferred: dict[str, int]):
+    """As many as are needed or as fit, never more on a TaskManager than fit, the preferred first."""
+    candidates = [Candidate(f"t{i}", *numbers) for i, numbers in enumerate(rooms)]
+    chosen = place(candidates, count, mode, preferred)
+    room = {candidate.taskmanager_id: candidate.room for candidate in candidates}
+    assert len(chosen) == min(count, sum(room.values()))
+    for name, most in room.items():
+        assert chosen.count(name) <= most
+    wishes = sum(min(n, room.get(name, 0)) for name, n in preferred.items())
+    head = chosen[: min(wishes, count)]
+    assert all(name in preferred for name in head)
+
+
+@given(st.lists(st.integers(0, 6), max_size=8), st.integers(1, 20))
+def test_spreading_is_even(rooms: list[int], count: int):
+    """No TaskManager with room left gets two slots less than another."""
+    chosen = place([Candidate(f"t{i}", n, 0, 0) for i, n in enumerate(rooms)], count, "slots")
+    taken = [chosen.count(f"t{i}") for i in range(len(rooms))]
+    if chosen:
+        assert max(taken) - min(t for t, n in zip(taken, rooms, strict=True) if t < n or t == max(taken)) <= 1
 
 
 @pytest.mark.parametrize("pointwise", [False, True])
