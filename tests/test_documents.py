@@ -14,6 +14,7 @@ import pytest
 from zmflow.cli.main import EXIT_CODES
 from zmflow.cli.reference import architecture_page, cli_page, settings_page
 from zmflow.config import load_settings
+from zmflow.coordination.states import MACHINES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), ROOT / "examples/README.md"])
@@ -64,6 +65,19 @@ def test_the_settings_file_of_the_readme_is_one(tmp_path: Path) -> None:
         tomllib.loads(block)
         file.write_text(block)
         load_settings(environment={}, file=file)
+
+
+def test_every_state_machine_is_drawn_whole() -> None:
+    """One picture per machine, under its title; each transition is in its picture, each event by its name."""
+    page = architecture_page("<!-- states -->\n<!-- /states -->\n")
+    pictures = blocks(page, "mermaid")
+    assert re.findall(r"^([^\n]+):\n\n```mermaid$", page, flags=re.MULTILINE) == [m.title for m in MACHINES]
+    for machine, picture in zip(MACHINES, pictures, strict=True):
+        arrows = re.findall(r"^    (\S+) --> (\S+): (.+)$", picture, flags=re.MULTILINE)
+        drawn = {(state, event): to for state, to, events in arrows for event in events.split(", ")}
+        assert drawn == machine.transitions
+        ends = re.findall(r"^    (\S+) --> \[\*\]$", picture, flags=re.MULTILINE)
+        assert (set(ends), f"[*] --> {machine.initial}\n" in picture) == (machine.terminal, True)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -136,6 +136,9 @@ class FailingEnumerator(SplitEnumerator[int]):
             raise ValueError("in handle_split_request")
         self.context.signal_no_more_splits(subtask)
 
+    def add_splits_back(self, splits: Sequence[int], subtask: int) -> None:
+        raise AssertionError("there are none")
+
 
 class FailingReader(SourceReader[int, int]):
     """Reads nothing."""

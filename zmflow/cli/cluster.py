@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zmflow.cli.jobs import JOB_COLUMNS, cluster_client, job_rows
 from zmflow.cli.options import Definitions, JobManagerAddress, Json, resolve_settings
 from zmflow.cli.output import print_json, print_lines, print_table
+from zmflow.cli.slots import resources_text
+from zmflow.cli.taskmanagers import slots_in_use, slots_sentence, state_text, trouble_lines
+from zmflow.cli.times import when
 
 if TYPE_CHECKING:
     from zmflow.protocol.messages import ClusterStatus
@@ -70,12 +74,12 @@ def status(
     jobmanager: JobManagerAddress = None,
     as_json: Json = False,
 ) -> None:
-    """Show a cluster: its TaskManagers, what each slot does, its jobs.
+    """Show a cluster: its TaskManagers, how they do and what they still have, and its jobs.
+
+    'zmflow slots' shows what each slot does.
 
     Example: zmflow cluster status --json
     """
-    from zmflow.cli.jobs import cluster_client
-
     with cluster_client(definitions, jobmanager, directory) as client:
         found = client.cluster_status()
     if as_json:
@@ -86,40 +90,43 @@ def status(
 
 def print_cluster(found: ClusterStatus) -> None:
     """A cluster for people."""
-    from zmflow.cli.jobs import job_rows, when
-
-    slots = [slot for taskmanager in found.taskmanagers for slot in taskmanager.slots]
-    free = sum(not slot.job_id for slot in slots)
     print_lines(
         [
             f"JobManager {found.jobmanager}, since {when(found.started_ms)}",
-            f"{len(found.taskmanagers)} TaskManagers, {len(slots)} slots, {free} free",
+            f"{slots_sentence(found.taskmanagers)}.",
+            *trouble_lines(found.taskmanagers),
             "",
         ]
     )
     print_table(
-        ["TaskManager", "Host", "Slot", "Job", "Worker pid", "Last heartbeat"],
+        [
+            "TaskManager",
+            "Host",
+            "Pid",
+            "State",
+            "Slots free",
+            "Resources",
+            "Resources free",
+            "Last heartbeat",
+        ],
         [
             [
                 taskmanager.taskmanager_id,
                 taskmanager.host,
-                str(slot.slot_index),
-                slot.job_id or "free",
-                str(slot.worker_pid or "-"),
+                str(taskmanager.pid),
+                state_text(taskmanager),
+                f"{len(taskmanager.slots) - slots_in_use(taskmanager)} of {len(taskmanager.slots)}",
+                resources_text(taskmanager.resources),
+                resources_text(taskmanager.free_resources),
                 f"{taskmanager.heartbeat_age_ms / 1000:.1f} s ago",
             ]
             for taskmanager in found.taskmanagers
-            for slot in taskmanager.slots
         ],
         empty="No TaskManager is registered.",
     )
     if found.jobs:
         print_lines([""])
-        print_table(
-            ["Job", "Name", "State", "Tasks running/finished/all", "Submitted", "Finished"],
-            job_rows(found.jobs),
-            empty="",
-        )
+        print_table(JOB_COLUMNS, job_rows(found.jobs), empty="")
 
 
 @app.command("stop")

@@ -6,9 +6,13 @@ from typing import Annotated
 
 import typer
 
+from zmflow.cli import draining
 from zmflow.cli.options import Definitions, JobManagerAddress, resolve_settings
+from zmflow.errors import ConfigurationError
 
-__all__ = ["jobmanager", "taskmanager"]
+__all__ = ["jobmanager", "taskmanager", "taskmanager_app"]
+
+taskmanager_app = typer.Typer(rich_markup_mode=None)
 
 
 def jobmanager(
@@ -34,7 +38,9 @@ def jobmanager(
     run_jobmanager(resolve_settings(definitions, None, options))
 
 
+@taskmanager_app.callback(invoke_without_command=True)
 def taskmanager(
+    context: typer.Context,
     jobmanager: JobManagerAddress = None,
     slots: Annotated[
         int | None, typer.Option("--slots", min=1, help="Slots to offer; default: CPU cores.")
@@ -43,10 +49,24 @@ def taskmanager(
 ) -> None:
     """Run a TaskManager until it gets SIGTERM or Ctrl-C. It finds its JobManager by --jobmanager or settings.
 
+    With a command: drain one that runs, or take that back.
+
     Example: zmflow taskmanager --jobmanager 10.0.0.7:6123 --slots 4
     """
+    if context.invoked_subcommand is not None:
+        if slots is not None:
+            raise ConfigurationError(
+                f"--slots says how many slots a new TaskManager offers; {context.invoked_subcommand} "
+                "is about one that runs.",
+                hint=f"Leave it out: zmflow taskmanager {context.invoked_subcommand} HOST_OR_ID.",
+            )
+        return
     from zmflow.cli.targets import require_cluster
     from zmflow.runtime.taskmanager import run_taskmanager
 
     options = {} if slots is None else {"taskmanager.numberOfTaskSlots": str(slots)}
     run_taskmanager(require_cluster(resolve_settings(definitions, jobmanager, options)))
+
+
+taskmanager_app.command("drain")(draining.drain)
+taskmanager_app.command("undrain")(draining.undrain)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +11,17 @@ import typer
 
 from zmflow.cli.options import Definitions, JobManagerAddress, Json, resolve_settings
 from zmflow.cli.output import print_json, print_lines, print_table
+from zmflow.cli.times import when
 from zmflow.errors import ConfigurationError, JobFailedError
 
 if TYPE_CHECKING:
-    from zmflow.protocol.messages import JobStatus, JobSummary
+    from zmflow.protocol.messages import JobSummary
     from zmflow.runtime.client import ClusterClient
 
-__all__ = ["cancel", "cluster_client", "info", "job_rows", "list_jobs", "logs"]
+__all__ = ["JOB_COLUMNS", "cancel", "cluster_client", "find_job", "info", "job_rows", "list_jobs", "logs"]
+
+JOB_COLUMNS = ("Job", "Name", "State", "Restarts", "Tasks running/finished/all", "Submitted", "Finished")
+"""What ``job_rows`` fills."""
 
 Job = Annotated[
     str, typer.Argument(metavar="JOB", help="Id of the job, or the first characters of it, or its name.")
@@ -68,13 +71,6 @@ def find_job(jobs: list[JobSummary], wanted: str) -> str:
     )
 
 
-def when(milliseconds: int) -> str:
-    """A wall clock time for people, in the local time zone; empty for 0."""
-    if not milliseconds:
-        return ""
-    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
 def job_rows(jobs: list[JobSummary]) -> list[list[object]]:
     """Table rows of job summaries, newest first."""
     return [
@@ -82,6 +78,7 @@ def job_rows(jobs: list[JobSummary]) -> list[list[object]]:
             job.job_id,
             job.name,
             job.state,
+            job.restarts,
             f"{job.tasks_running}/{job.tasks_finished}/{job.tasks_total}",
             when(job.submitted_ms),
             when(job.finished_ms),
@@ -102,11 +99,7 @@ def list_jobs(
     if as_json:
         print_json(jobs)
         return
-    print_table(
-        ["Job", "Name", "State", "Tasks running/finished/all", "Submitted", "Finished"],
-        job_rows(jobs),
-        empty="The cluster has had no job yet.",
-    )
+    print_table(JOB_COLUMNS, job_rows(jobs), empty="The cluster has had no job yet.")
 
 
 def info(
@@ -115,61 +108,18 @@ def info(
     jobmanager: JobManagerAddress = None,
     as_json: Json = False,
 ) -> None:
-    """Show a job: its state and why, its vertices, and which subtask sits in which slot.
+    """Show a job: its state and why, its vertices, which subtask sits in which slot, what failed before.
 
     Example: zmflow info 3f2a
     """
+    from zmflow.cli.job_report import print_status
+
     with cluster_client(definitions, jobmanager) as client:
         status = client.get_job(find_job(client.list_jobs(), job))
     if as_json:
         print_json(status)
     else:
         print_status(status)
-
-
-def print_status(status: JobStatus) -> None:
-    """One job in full, for people."""
-    from zmflow.cli.progress import vertex_records, vertex_state
-
-    summary = status.summary
-    lines = [
-        f"Job       {summary.name} ({summary.job_id})",
-        f"State     {summary.state}" + (f": {status.reason}" if status.reason else ""),
-        f"Submitted {when(summary.submitted_ms)}",
-    ]
-    if summary.finished_ms:
-        lines.append(f"Finished  {when(summary.finished_ms)}")
-    lines += [f"Ran for   {status.run_ms / 1000:.1f} s", ""]
-    print_lines(lines)
-    print_table(
-        ["Vertex", "Name", "State", "Parallelism", "Sharing group", "Records in", "Records out"],
-        [
-            [v.vertex_id, v.name, vertex_state(v), v.parallelism, v.sharing_group, *vertex_records(v)]
-            for v in status.vertices
-        ],
-        empty="The job has no vertices.",
-    )
-    print_lines([""])
-    print_table(
-        ["Subtask", "State", "Attempt", "Host", "TaskManager", "Slot", "Records in", "Records out"],
-        [
-            [
-                f"{v.vertex_id} {s.subtask_index + 1}/{v.parallelism}",
-                s.state,
-                str(s.attempt_number),
-                s.host or "-",
-                s.taskmanager_id or "-",
-                str(s.slot_index) if s.taskmanager_id else "-",
-                s.records_in,
-                s.records_out,
-            ]
-            for v in status.vertices
-            for s in v.subtasks
-        ],
-        empty="No subtask has a slot yet.",
-    )
-    if status.failure is not None:
-        print_lines(["", status.failure.summary, status.failure.user_traceback.rstrip("\n")])
 
 
 def cancel(

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from zmflow.cli import cluster, daemons, explain, jobs, run, settings
+from zmflow.cli import cluster, daemons, explain, jobs, run, settings, slots
 from zmflow.cli.output import print_error, print_lines
 from zmflow.errors import ZmflowError
 
@@ -87,11 +87,12 @@ app.command("list")(jobs.list_jobs)
 app.command("info")(jobs.info)
 app.command("cancel")(jobs.cancel)
 app.command("logs")(jobs.logs)
+app.command("slots")(slots.slots)
 app.command("status")(cluster.status)
 app.command("config")(settings.config)
 app.command("keygen")(settings.keygen)
 app.command("jobmanager")(daemons.jobmanager)
-app.command("taskmanager")(daemons.taskmanager)
+app.add_typer(daemons.taskmanager_app, name="taskmanager")
 app.add_typer(cluster.app, name="cluster")
 
 

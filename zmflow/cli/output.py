@@ -10,20 +10,48 @@ import json
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import msgspec
 
 from zmflow.errors import ZmflowError
 
-__all__ = ["json_text", "plain", "print_error", "print_json", "print_lines", "print_table"]
+__all__ = ["STATE_COLOURS", "json_text", "plain", "print_error", "print_json", "print_lines", "print_table"]
+
+STATE_COLOURS = {
+    # jobs and tasks
+    "RUNNING": "green",
+    "FINISHED": "cyan",
+    "FAILED": "red",
+    "FAILING": "red",
+    "RESTARTING": "yellow",
+    "CANCELING": "yellow",
+    "CANCELLING": "yellow",
+    "CANCELED": "yellow",
+    # slots and TaskManagers
+    "allocated": "green",
+    "pending": "yellow",
+    "releasing": "yellow",
+    "alive": "green",
+    "late": "red",
+    "draining": "yellow",
+    "late, draining": "red",
+}
+"""How states look on a terminal, wherever they are shown. What needs no attention has no colour."""
+
+COLUMN_GAP_CHARACTERS = 3
+"""What rich puts between two columns."""
+
+FOLDED_CHARACTERS_MIN = 7
+"""A column whose cells are folded can still be read when it is this narrow."""
 
 
 def plain(value: object) -> object:
     """Messages as objects with field names: structs are arrays on the wire, which no reader of JSON wants.
 
-    >>> from zmflow.protocol.messages import SlotStatus
-    >>> plain([SlotStatus(0, "", "", 0)])
-    [{'slot_index': 0, 'job_id': '', 'allocation_id': '', 'worker_pid': 0}]
+    >>> from zmflow.protocol.messages import ListJobs
+    >>> plain([ListJobs(3, 1)])
+    [{'epoch': 3, 'request_id': 1}]
     """
     if isinstance(value, msgspec.Struct):
         return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
@@ -58,7 +86,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
     """A table: ruled and coloured on a terminal, aligned plain text elsewhere.
 
     Args:
-        columns: the headings.
+        columns: the headings; the cells under ``State`` are coloured by their text.
         rows: cells are printed with ``str``; numbers are aligned to the right.
         empty: the sentence to print when there are no rows.
     """
@@ -76,12 +104,34 @@ def _print_rich_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    whole = _columns_kept_whole([list(columns), *cells], console.width)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column, cell in zip(columns, rows[0], strict=True):
-        table.add_column(column, justify="right" if isinstance(cell, int) else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(cell)) for cell in row))
-    Console().print(table)
+    for i, column in enumerate(columns):
+        justify: Literal["right", "left"] = "right" if isinstance(rows[0][i], int) else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=i in whole)
+    for row in cells:
+        table.add_row(*(Text(text, _style(column, text)) for column, text in zip(columns, row, strict=True)))
+    console.print(table)
+
+
+def _columns_kept_whole(cells: Sequence[Sequence[str]], width: int) -> set[int]:
+    """The columns of single words, narrow ones first, as long as the others have room to be folded in."""
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    words = [i for i in range(len(widths)) if not any(" " in row[i] for row in cells[1:])]
+    left = width - len(widths) * (COLUMN_GAP_CHARACTERS + FOLDED_CHARACTERS_MIN)
+    whole = set()
+    for i in sorted(words, key=widths.__getitem__):
+        left -= widths[i] - FOLDED_CHARACTERS_MIN
+        if left < 0:
+            break
+        whole.add(i)
+    return whole
+
+
+def _style(column: str, text: str) -> str:
+    return STATE_COLOURS.get(text, "") if column == "State" else ""
 
 
 def _aligned(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterable[str]:

@@ -6,17 +6,28 @@ own output stays clean in a pipe.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from zmflow.cli.output import STATE_COLOURS
 from zmflow.protocol.messages import JobStatus, TaskState, VertexStatus
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-__all__ = ["LineProgress", "LiveProgress", "Progress", "short_count", "vertex_records", "vertex_state"]
+__all__ = [
+    "Counts",
+    "LineProgress",
+    "LiveProgress",
+    "Progress",
+    "record_rates",
+    "short_count",
+    "vertex_records",
+    "vertex_state",
+]
 
 LIVE_AFTER_SECONDS = 0.4
 """A job that is over sooner needs no picture, and is spared the 0.1 s that importing rich takes."""
@@ -32,13 +43,8 @@ _ORDER: tuple[TaskState, ...] = (
     "RUNNING",
     "FINISHED",
 )
-_COLOURS = {
-    "RUNNING": "green",
-    "FINISHED": "cyan",
-    "FAILED": "red",
-    "CANCELING": "yellow",
-    "CANCELED": "yellow",
-}
+
+_NUMBERS = re.compile(r"\d+(\.\d+)?")
 
 
 class Progress(Protocol):
@@ -66,6 +72,12 @@ def vertex_records(vertex: VertexStatus) -> tuple[int, int]:
     )
 
 
+def _restart_text(vertex: VertexStatus) -> str:
+    """Tells a vertex that runs again from one that runs still."""
+    restart = max((subtask.attempt_number for subtask in vertex.subtasks), default=0)
+    return f" (restart {restart})" if restart else ""
+
+
 def short_count(count: float) -> str:
     """A number of records in at most six characters.
 
@@ -91,23 +103,42 @@ class LineProgress:
         # While tasks run the reason counts them, and the lines of the vertices say that already.
         told = status.reason and summary.state not in ("RUNNING", "FINISHED")
         reason = f": {status.reason}" if told else ""
-        self._say("job", f"Job {summary.name} ({summary.job_id}) is {summary.state}{reason}")
+        # The reason of a restart counts down; only what else changes in it is worth a line.
+        same = _NUMBERS.sub("", reason) if summary.state == "RESTARTING" else reason
+        head = f"Job {summary.name} ({summary.job_id}) is {summary.state}"
+        self._say("job", head + same, head + reason)
         for vertex in status.vertices:
             state = vertex_state(vertex)
             if state != "CREATED":
                 records_in, records_out = vertex_records(vertex)
                 counts = f", {records_in} records in, {records_out} out" if state == "FINISHED" else ""
-                line = f"  {vertex.name} x{vertex.parallelism} is {state}"
-                self._say(vertex.vertex_id, line, counts)
+                line = f"  {vertex.name} x{vertex.parallelism} is {state}{_restart_text(vertex)}"
+                self._say(vertex.vertex_id, line, line + counts)
 
-    def _say(self, subject: str, line: str, more: str = "") -> None:
-        if self._last.get(subject) != line:
-            self._last[subject] = line
-            self._stream.write(line + more + "\n")
+    def _say(self, subject: str, news: str, line: str) -> None:
+        """Write the line if ``news`` is any about this subject."""
+        if self._last.get(subject) != news:
+            self._last[subject] = news
+            self._stream.write(line + "\n")
             self._stream.flush()
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+Counts = dict[int, tuple[int, int, int]]
+"""Of each subtask: its attempt, records in and records out since that attempt began."""
+
+
+def record_rates(before: Counts, after: Counts, seconds: float) -> tuple[float, float]:
+    """Records in and out per second. What a new attempt has counted, it has counted since ``before``."""
+    records_in = records_out = 0
+    for subtask, (attempt, now_in, now_out) in after.items():
+        then_attempt, then_in, then_out = before.get(subtask, (attempt, 0, 0))
+        same = attempt == then_attempt
+        records_in += max(now_in - then_in, 0) if same else now_in
+        records_out += max(now_out - then_out, 0) if same else now_out
+    return records_in / seconds, records_out / seconds
 
 
 class LiveProgress:
@@ -121,7 +152,7 @@ class LiveProgress:
         self._started = time.monotonic()
         self._console: Console | None = None
         self._live: Live | None = None
-        self._counted: dict[str, tuple[float, int, int]] = {}
+        self._counted: dict[str, tuple[float, Counts]] = {}
         self._rates: dict[str, tuple[float, float]] = {}
 
     def update(self, status: JobStatus) -> None:
@@ -157,16 +188,14 @@ class LiveProgress:
 
     def _measure(self, status: JobStatus, now: float) -> None:
         for vertex in status.vertices:
-            records_in, records_out = vertex_records(vertex)
             before = self._counted.get(vertex.vertex_id)
             if before is None or now - before[0] >= LIVE_AFTER_SECONDS:
-                self._counted[vertex.vertex_id] = (now, records_in, records_out)
+                counts = {
+                    s.subtask_index: (s.attempt_number, s.records_in, s.records_out) for s in vertex.subtasks
+                }
+                self._counted[vertex.vertex_id] = (now, counts)
                 if before is not None:
-                    seconds = now - before[0]
-                    self._rates[vertex.vertex_id] = (
-                        max(records_in - before[1], 0) / seconds,
-                        max(records_out - before[2], 0) / seconds,
-                    )
+                    self._rates[vertex.vertex_id] = record_rates(before[1], counts, now - before[0])
 
     def _table(self, status: JobStatus) -> RenderableType:
         from rich.table import Table
@@ -174,9 +203,11 @@ class LiveProgress:
 
         summary = status.summary
         elapsed = time.monotonic() - self._started
+        restarts = f"  restarts: {summary.restarts}" if summary.restarts else ""
         title = Text.assemble(
-            (summary.name, "bold"),
-            f"  {summary.state}  {summary.tasks_running} of {summary.tasks_total} tasks run  {elapsed:.0f} s",
+            (f"{summary.name}  ", "bold"),
+            (summary.state, STATE_COLOURS.get(summary.state, "")),
+            f"  {summary.tasks_running} of {summary.tasks_total} tasks run  {elapsed:.0f} s{restarts}",
             f"\n{status.reason}" if status.reason else "",
         )
         table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
@@ -190,7 +221,7 @@ class LiveProgress:
             in_rate, out_rate = self._rates.get(vertex.vertex_id, (0.0, 0.0))
             table.add_row(
                 Text(vertex.name, overflow="ellipsis"),
-                Text(state, style=_COLOURS.get(state, "")),
+                Text(state, style=STATE_COLOURS.get(state, "")),
                 str(vertex.parallelism),
                 *(short_count(number) for number in (records_in, in_rate, records_out, out_rate)),
             )

@@ -9,14 +9,15 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from zmflow.cli.main import EXIT_CODES, app
 from zmflow.config import OPTIONS
-from zmflow.coordination.states import JOB_TRANSITIONS, TASK_TRANSITIONS
+from zmflow.coordination.machine import Machine
+from zmflow.coordination.states import MACHINES
 
 __all__ = ["architecture_page", "cli_page", "main", "settings_page"]
 
@@ -81,28 +82,24 @@ def _module_map() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _state_diagram(transitions: Mapping[tuple[str, str], str]) -> str:
-    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> CREATED"]
-    events: dict[tuple[str, str], list[str]] = {}
-    for (state, event), following in transitions.items():
-        events.setdefault((state, following), []).append(event)
-    lines += [f"    {state} --> {to}: {', '.join(names)}" for (state, to), names in events.items()]
-    ends = {to for to in transitions.values() if not any(state == to for state, _ in transitions)}
-    lines += [f"    {end} --> [*]" for end in sorted(ends)]
+def _state_diagram(machine: Machine[Any, Any]) -> str:
+    """One machine as Mermaid draws it: an arrow per pair of states, named by the events that take it."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for (state, event), following in machine.transitions.items():
+        arrows.setdefault((state, following), []).append(event)
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {machine.initial}"]
+    lines += [f"    {state} --> {to}: {', '.join(events)}" for (state, to), events in arrows.items()]
+    lines += [f"    {end} --> [*]" for end in sorted(machine.terminal)]
     return "\n".join([*lines, "```"])
+
+
+def _state_diagrams() -> str:
+    return "\n\n".join(f"{machine.title}:\n\n{_state_diagram(machine)}" for machine in MACHINES)
 
 
 def architecture_page(text: str) -> str:
     """ARCHITECTURE.md with what stands between its markers written anew."""
-    states = "\n\n".join(
-        [
-            "A task's Execution:",
-            _state_diagram(TASK_TRANSITIONS),  # type: ignore[arg-type]
-            "A job:",
-            _state_diagram(JOB_TRANSITIONS),  # type: ignore[arg-type]
-        ]
-    )
-    for marker, content in (("states", f"\n{states}\n"), ("modules", _module_map())):
+    for marker, content in (("states", f"\n{_state_diagrams()}\n"), ("modules", _module_map())):
         begin, end = f"<!-- {marker} -->\n", f"<!-- /{marker} -->"
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)

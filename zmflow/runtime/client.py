@@ -25,6 +25,8 @@ from zmflow.protocol.messages import (
     ClusterStatus,
     CollectAck,
     CollectedRows,
+    DrainAccepted,
+    DrainTaskManager,
     GetCluster,
     GetJob,
     GetLogs,
@@ -255,6 +257,20 @@ class ClusterClient:
         """TaskManagers, slots and jobs."""
         request = self.next_request()
         return self._ask(GetCluster(self.epoch, request), request, ClusterStatus)
+
+    def drain(self, taskmanager: str, drain: bool) -> list[str]:
+        """Start nothing new on a TaskManager and move its tasks, or take that back; returns at once.
+
+        Args:
+            taskmanager: its id, a unique beginning of it, or a host.
+            drain: False takes it back.
+
+        Returns:
+            The ids of the TaskManagers it is about.
+        """
+        request = self.next_request()
+        question = DrainTaskManager(self.epoch, request, taskmanager, drain)
+        return self._ask(question, request, DrainAccepted).taskmanagers
 
     def logs(self, job_id: str, size_max_bytes: int = LOGS_SIZE_MAX_BYTES) -> list[str]:
         """The newest log lines of a job's tasks, as JSON texts in the order of their time.

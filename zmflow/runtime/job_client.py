@@ -21,7 +21,7 @@ def job_failed_error(status: JobStatus) -> JobFailedError:
     failure = status.failure
     if failure is None:
         return JobFailedError(f"Job {summary.name!r} failed.", detail=status.reason or None)
-    parts = [failure.user_traceback.rstrip(), _place(failure, status)]
+    parts = [failure.user_traceback.rstrip(), _place(failure, status), _earlier_restarts(summary.restarts)]
     if not failure.user_traceback and failure.kind == "engine":
         parts.append(failure.traceback.rstrip())
     detail = "\n".join(part for part in parts if part)
@@ -44,6 +44,12 @@ def _place(failure: TaskFailure, status: JobStatus) -> str:
     if failure.host:
         where = f"{where}, on host {failure.host}" if where else f"On host {failure.host}"
     return f"{where}." if where else ""
+
+
+def _earlier_restarts(count: int) -> str:
+    if not count:
+        return ""
+    return f"The job had been restarted {'once' if count == 1 else f'{count} times'} before."
 
 
 class RemoteJobClient:

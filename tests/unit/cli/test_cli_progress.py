@@ -15,10 +15,10 @@ from zmflow.cli.progress import LineProgress, LiveProgress, vertex_records, vert
 from zmflow.protocol.messages import JobState, JobStatus, JobSummary, SubtaskStatus, TaskState, VertexStatus
 
 
-def vertex(*states: TaskState, records: int = 0) -> VertexStatus:
+def vertex(*states: TaskState, records: int = 0, attempt: int = 0) -> VertexStatus:
     """A vertex whose subtasks are in these states."""
     subtasks = [
-        SubtaskStatus(i, state, 0, "a", "tm", i, "a1-1", records, records * 2, 0, 0, 0, 0)
+        SubtaskStatus(i, state, attempt, "a", "tm", i, "a1-1", records, records * 2, 0, 0, 0, 0)
         for i, state in enumerate(states)
     ]
     return VertexStatus("v1", "Source -> map", ["Source", "map"], len(states), "default", subtasks)
@@ -97,6 +97,65 @@ def test_the_live_table_shows_each_vertex_and_lets_text_pass(monkeypatch: pytest
     assert all(
         part in drawn for part in ("Source -> map", "RUNNING", "2.5 k", "nearly there", "a printed line\n")
     )
+
+
+def test_a_restart_is_told_with_its_reason_and_again_when_it_runs() -> None:
+    """The wait is not counted down; a vertex that runs again is told from one that never stopped."""
+    stream = io.StringIO()
+    lines = LineProgress(stream)
+    reason = "restarts 1 of 2 tasks in 1.0 s: ValueError: bad line 7"
+    for step in (
+        status("RUNNING", vertex("RUNNING", records=9)),
+        status("RESTARTING", vertex("CREATED", attempt=1), reason=reason),
+        status("RESTARTING", vertex("CREATED", attempt=1), reason=reason.replace("1.0 s", "0.4 s")),
+        status("RUNNING", vertex("RUNNING", attempt=1)),
+        status("RUNNING", vertex("RUNNING", records=3, attempt=1)),
+    ):
+        lines.update(step)
+    assert stream.getvalue().splitlines() == [
+        "Job count (9f) is RUNNING",
+        "  Source -> map x1 is RUNNING",
+        f"Job count (9f) is RESTARTING: {reason}",
+        "Job count (9f) is RUNNING",
+        "  Source -> map x1 is RUNNING (restart 1)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({0: (0, 100, 10)}, {0: (0, 300, 30)}, (100.0, 10.0)),
+        ({0: (0, 100, 10)}, {0: (1, 60, 6)}, (30.0, 3.0)),
+        ({0: (0, 100, 10), 1: (0, 100, 10)}, {0: (1, 0, 0), 1: (0, 120, 12)}, (10.0, 1.0)),
+        ({0: (0, 100, 10)}, {0: (0, 90, 9)}, (0.0, 0.0)),
+        ({}, {0: (0, 500, 50)}, (250.0, 25.0)),
+        ({0: (0, 100, 10)}, {}, (0.0, 0.0)),
+    ],
+    ids=["goes on", "restarted", "one of two restarted", "late news", "a new subtask", "fewer subtasks"],
+)
+def test_rates_stay_true_when_counters_begin_anew(
+    before: progress.Counts, after: progress.Counts, expected: tuple[float, float]
+) -> None:
+    """In two seconds: what a new attempt has counted, it has counted since."""
+    assert progress.record_rates(before, after, 2.0) == expected
+
+
+def test_the_live_table_shows_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """State in colour, its reason, and how many there were."""
+    monkeypatch.setattr(progress, "LIVE_AFTER_SECONDS", 0.0)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = io.StringIO()
+    live = LiveProgress(terminal)
+    restarting = status("RESTARTING", vertex("CANCELED"), reason="restarts 2 of 2 tasks in 1.0 s: E")
+    summary = type(restarting.summary)("9f", "count", "RESTARTING", 1, 0, 2, 0, 0, 4)
+    live.update(type(restarting)(1, 0, summary, restarting.reason, restarting.vertices, None, 0))
+    live.close()
+    drawn = terminal.getvalue()
+    assert "\x1b[33mRESTARTING" in drawn and "restarts: 4" in drawn
+    assert "restarts 2 of 2 tasks in 1.0 s: E" in drawn
 
 
 RELAYED = """

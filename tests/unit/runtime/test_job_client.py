@@ -8,9 +8,9 @@ from zmflow.runtime.job_client import job_failed_error
 PLACE = {"host": "h1", "vertex_name": "map -> sink", "operator_name": "map", "subtask_index": 1}
 
 
-def failed(failure: TaskFailure | None) -> JobStatus:
+def failed(failure: TaskFailure | None, restarts: int = 0) -> JobStatus:
     """The status of a job that failed this way."""
-    summary = JobSummary("9f", "counts", "FAILED", 1, 2, 2, 0, 0)
+    summary = JobSummary("9f", "counts", "FAILED", 1, 2, 2, 0, 0, restarts)
     vertices = [VertexStatus("v1", "map -> sink", ["map", "sink"], 4, "default", [])]
     return JobStatus(1, 0, summary, "it failed", vertices, failure, 5)
 
@@ -34,3 +34,14 @@ def test_detail_of_a_failure(failure, detail):
     error = job_failed_error(failed(failure))
     assert error.detail == detail
     assert error.message.startswith("Job 'counts' failed")
+
+
+@pytest.mark.parametrize(("restarts", "said"), [(0, ""), (1, "restarted once before"), (3, "3 times before")])
+def test_a_job_that_may_not_restart_any_more_says_how_often_it_did_and_why_not_again(restarts, said):
+    """Traceback, place and restarts are the detail; why there is no further one is the hint."""
+    hint = "restart-strategy.fixed-delay.attempts allows 3 restarts."
+    failure = TaskFailure("user", "E: x", user_traceback="Traceback", hint=hint, **PLACE)
+    error = job_failed_error(failed(failure, restarts))
+    lines = error.detail.splitlines()
+    assert (lines[0], said in lines[-1], error.hint) == ("Traceback", True, hint)
+    assert len(lines) == 2 + bool(restarts)
