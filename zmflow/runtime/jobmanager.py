@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -74,7 +75,10 @@ class JobManagerServer:
             self._control.close()
             self._waker.close()
             raise
-        self._brain = Dispatcher(self.epoch, self.name, settings, versions or local_versions(), wall_ms())
+        chance = random.Random()  # noqa: S311 - spreads restarts, guards nothing
+        self._brain = Dispatcher(
+            self.epoch, self.name, settings, versions or local_versions(), wall_ms(), chance.random
+        )
 
     def run(self) -> None:
         """Serve until ``stop``. Closes its sockets at the end."""
