@@ -15,6 +15,7 @@ PUBLIC = [
     "DataStream",
     "DataStreamSink",
     "EndOfInput",
+    "ExternalResourceInfo",
     "FilterFunction",
     "FlatMapFunction",
     "Function",

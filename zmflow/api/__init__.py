@@ -8,6 +8,7 @@ from zmflow.api.datastream import DataStream
 from zmflow.api.environment import RuntimeExecutionMode, StreamExecutionEnvironment
 from zmflow.api.execution import CloseableIterator, JobClient, JobExecutionResult
 from zmflow.api.functions import (
+    ExternalResourceInfo,
     FilterFunction,
     FlatMapFunction,
     Function,
@@ -39,6 +40,7 @@ __all__ = [
     "DataStream",
     "DataStreamSink",
     "EndOfInput",
+    "ExternalResourceInfo",
     "FilterFunction",
     "FlatMapFunction",
     "Function",

@@ -2,13 +2,15 @@
 
 Subtask i writes ``part-i``. Until it has everything, the file has a hidden temporary name in the same
 directory; it is renamed when the task completes and removed when it fails, so a part file is never
-half of one. A directory that holds part files already is refused, unless ``overwrite`` is given; the
-parts of the earlier job are then replaced, and those it had more of are removed.
+half of one. A task that is restarted writes its part anew, replaces that of its last attempt, and removes
+what that attempt left when it was killed. A directory that holds part files already is refused, unless
+``overwrite`` is given; the parts of the earlier job are then replaced, and those it had more of are removed.
 """
 
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import os
 import re
@@ -44,6 +46,7 @@ WRITE_BUFFER_SIZE_BYTES = 256 * 1024
 """Batches may be single records; this many bytes go to the system at a time."""
 
 _PART = re.compile(r"part-(\d+)(\.[\w.]+)?")
+_LEFTOVER = re.compile(r"\.part-(?P<number>\d+)(?P<suffix>.*)\.inprogress-[^-]+-(?P<attempt>\d+)")
 
 
 class FileSink(Sink[T], Generic[T]):
@@ -93,8 +96,10 @@ class FileSink(Sink[T], Generic[T]):
             self._suffix,
             runtime.subtask_index,
             runtime.parallelism,
-            f"{runtime.job_id[:8]}-{runtime.attempt_number}",
+            runtime.job_id[:8],
+            runtime.attempt_number,
             self._create_encoder(),
+            overwrite=self._overwrite,
         )
 
     @abstractmethod
@@ -111,16 +116,23 @@ class PartFileWriter(SinkWriter[T], Generic[T]):
         suffix: str,
         subtask: int,
         parallelism: int,
-        attempt: str,
+        job: str,
+        attempt: int,
         encode: BatchEncoder[T],
+        *,
+        overwrite: bool,
     ) -> None:
+        self._suffix = suffix
         self._final = directory / f"part-{subtask}{suffix}"
-        self._temporary = directory / f".part-{subtask}{suffix}.inprogress-{attempt}"
+        self._temporary = directory / f".part-{subtask}{suffix}.inprogress-{job}-{attempt}"
         self._subtask = subtask
         self._parallelism = parallelism
         self._encode = encode
+        self._overwrite = overwrite
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            if attempt:
+                self._remove_leftovers(job, attempt)
             self._file = self._temporary.open("wb", buffering=WRITE_BUFFER_SIZE_BYTES)
         except OSError as error:
             raise os_failure("The output directory cannot be written", str(directory), error) from None
@@ -157,16 +169,31 @@ class PartFileWriter(SinkWriter[T], Generic[T]):
             # Gone after the rename; what a failed task leaves must not look like output.
             self._temporary.unlink(missing_ok=True)
 
+    def _remove_leftovers(self, job: str, attempt: int) -> None:
+        """Temporary files of attempts that were killed: this subtask's, and for subtask 0 those of subtasks
+        that are no more since the job was restarted with fewer."""
+        for path in list(self._final.parent.glob(f".part-*.inprogress-{glob.escape(job)}-*")):
+            left = _LEFTOVER.fullmatch(path.name)
+            if left is None or left["suffix"] != self._suffix or int(left["attempt"]) >= attempt:
+                continue
+            if self._owns(int(left["number"])):
+                path.unlink(missing_ok=True)
+
     def _remove_surplus_parts(self) -> None:
-        """Parts of an earlier job with more subtasks, or with another suffix, would be read as this one's."""
+        """Parts that would be read as this job's: of subtasks it has no more, or of the job it overwrites.
+
+        Without ``overwrite`` the directory was empty, so parts with another suffix are another sink's.
+        """
         for path in list(self._final.parent.iterdir()):
             part = _PART.fullmatch(path.name)
-            if part is None:
+            if part is None or path == self._final or not self._owns(int(part[1])):
                 continue
-            number = int(part[1])
-            mine = number == self._subtask or (self._subtask == 0 and number >= self._parallelism)
-            if mine and path != self._final:
+            if self._overwrite or (part[2] or "") == self._suffix:
                 path.unlink(missing_ok=True)
+
+    def _owns(self, number: int) -> bool:
+        """Whether no other subtask of this sink writes the part of this number."""
+        return number == self._subtask or (self._subtask == 0 and number >= self._parallelism)
 
 
 class TextFileSink(FileSink[T], Generic[T]):

@@ -91,12 +91,23 @@ class FileSplitEnumerator(SplitEnumerator[FileSplit]):
         self._listing = listing
         self._cut = cut
         self._bundles: deque[list[FileSplit]] = deque()
+        self._beginnings: set[FileSplit] = set()  # the first split of each bundle
 
     def start(self) -> None:
         self._bundles.extend(self._cut(self._listing.files(), self._context.parallelism))
+        self._beginnings.update(bundle[0] for bundle in self._bundles)
 
     def handle_split_request(self, subtask: int) -> None:
         if self._bundles:
             self._context.assign_splits(self._bundles.popleft(), subtask)
         else:
             self._context.signal_no_more_splits(subtask)
+
+    def add_splits_back(self, splits: Sequence[FileSplit], subtask: int) -> None:  # noqa: ARG002 - of the interface
+        """They are next, in the bundles they were: what they weigh and their order do not change."""
+        bundles: list[list[FileSplit]] = []
+        for split in splits:
+            if split in self._beginnings or not bundles:
+                bundles.append([])
+            bundles[-1].append(split)
+        self._bundles.extendleft(reversed(bundles))

@@ -51,9 +51,10 @@ class TaskCanceledError(BaseException):
 class Permits:
     """A counting semaphore of C speed that cancellation can break."""
 
-    __slots__ = ("_blocked_s", "_tokens", "_waiting_since")
+    __slots__ = ("_blocked_s", "_count", "_tokens", "_waiting_since")
 
     def __init__(self, count: int) -> None:
+        self._count = count
         self._tokens: SimpleQueue[bool] = SimpleQueue()
         for _ in range(count):
             self._tokens.put(True)
@@ -82,6 +83,15 @@ class Permits:
         if not token:
             tokens.put(False)  # cancelled stays cancelled
             raise TaskCanceledError
+
+    def take_all(self) -> None:
+        """Wait until every permit is back: whatever was sent has left. Take it once, as the last thing.
+
+        Raises:
+            TaskCanceledError: ``cancel`` was called.
+        """
+        for _ in range(self._count):
+            self.take()
 
     def give(self) -> None:
         """Put a permit back."""
@@ -165,6 +175,9 @@ class LocalChannel:
         """Nothing more will come."""
         self._target.mailbox.put((self._target, END))
 
+    def drain(self) -> None:
+        """What was sent is where it belongs already."""
+
 
 @dataclass(eq=False, slots=True)
 class RemoteChannel:
@@ -200,3 +213,11 @@ class RemoteChannel:
     def end(self) -> None:
         """Nothing more will come."""
         self.send_frame(Frame(FrameKind.END_OF_DATA, self.number))
+
+    def drain(self) -> None:
+        """After ``end``: wait until the consumer has taken every frame, or granted a credit for it.
+
+        Raises:
+            TaskCanceledError: the task was cancelled.
+        """
+        self.permits.take_all()

@@ -10,24 +10,17 @@ import threading
 from zmflow.config import Settings
 from zmflow.config.options import TASK_SLOTS
 from zmflow.graph.job_graph import JobGraph
+from zmflow.graph.sharing import slots_required
 from zmflow.runtime.client import ENDED_STATES, ClusterClient
 from zmflow.runtime.job_client import RemoteJobClient
 from zmflow.runtime.mini_cluster import MiniCluster
 
-__all__ = ["EmbeddedExecutor", "RemoteExecutor", "new_job_id", "slots_required"]
+__all__ = ["EmbeddedExecutor", "RemoteExecutor", "new_job_id"]
 
 
 def new_job_id() -> str:
     """32 random hexadecimal digits."""
     return secrets.token_hex(16)
-
-
-def slots_required(graph: JobGraph) -> int:
-    """Slots a job needs: of each sharing group, its largest parallelism."""
-    widest: dict[str, int] = {}
-    for vertex in graph.vertices:
-        widest[vertex.sharing_group] = max(widest.get(vertex.sharing_group, 0), vertex.parallelism)
-    return sum(widest.values())
 
 
 class RemoteExecutor:
@@ -61,7 +54,7 @@ class _EmbeddedCluster:
     def for_job(self, graph: JobGraph, settings: Settings, job_id: str) -> MiniCluster:
         """A cluster with room for this job beside those that still run."""
         with self._lock:
-            required = slots_required(graph)
+            required = slots_required(graph.vertices)
             if self._cluster is None or self._pid != os.getpid():
                 self._pid = os.getpid()
                 self._required.clear()

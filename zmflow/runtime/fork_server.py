@@ -14,6 +14,7 @@ import ctypes
 import gc
 import importlib
 import os
+import resource
 import select
 import signal
 import socket
@@ -37,6 +38,13 @@ _PR_SET_PDEATHSIG = 1
 
 EXIT_STATUS_CRASHED = 70
 """Exit status of a worker whose entry raised; sysexits calls it EX_SOFTWARE."""
+
+DATA_LIMIT_FACTOR = 4
+"""What the kernel lets a worker with a memory limit map, as a multiple of the limit. The limit itself is
+watched by the TaskManager, ten times a second; this only stops an allocation that is faster. It cannot be
+tight, because it counts what is mapped and not what is used: 8 MiB of stack for every thread, the arenas of
+the allocator, and the freed memory that neither gives back. Twenty threads of a slot with 128 MiB map 160 MiB
+before they do anything."""
 
 
 class Preload(msgspec.Struct, frozen=True, tag=True):
@@ -177,6 +185,14 @@ def _die_with(parent_pid: int) -> None:
         os._exit(EXIT_STATUS_CRASHED)
 
 
+def _limit_data(size_bytes: int) -> None:
+    """Let allocations beyond this fail: Python raises MemoryError."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        size_bytes = min(size_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (size_bytes, size_bytes))
+
+
 class _Server:
     """The loop of the fork server process."""
 
@@ -240,6 +256,8 @@ class _Server:
         status = EXIT_STATUS_CRASHED
         try:
             _die_with(parent_pid)
+            if boot.memory_limit_bytes:
+                _limit_data(boot.memory_limit_bytes * DATA_LIMIT_FACTOR)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -284,9 +302,9 @@ class _Server:
 
 
 def _flush() -> None:
-    from zmflow.telemetry.logs import flush_output
-
-    flush_output()
+    logs = sys.modules.get("zmflow.telemetry.logs")
+    if logs is not None:  # a worker that has not imported it has nothing to flush
+        logs.flush_output()
 
 
 def main() -> NoReturn:

@@ -1,7 +1,8 @@
 """The receiving half of the data plane: one ROUTER for all peers, the input gates behind it, their credits.
 
 Lives in the network thread. A connection says hello (versions), opens channels, then sends frames against
-credits. A channel that is opened before its task is deployed waits without credit.
+credits. A channel that is opened before its task is deployed waits without credit. It is forgotten when the
+sender closes it or goes away, so senders whose consumers were never deployed leave nothing here.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from zmflow.errors import IncompatiblePeerError, ProtocolError
 from zmflow.protocol.credits import GateCredits
 from zmflow.protocol.frames import Frame, FrameKind, decode_frames, encode_frames
 from zmflow.protocol.versions import Versions, check_compatible
 from zmflow.runtime.channels import InputChannel
+from zmflow.runtime.peer_connections import PeerConnections
 
 __all__ = ["ChannelAddress", "FrameReceiver"]
 
@@ -51,6 +54,7 @@ class _Sender:
     identity: bytes
     greeted: bool = False
     channels: dict[int, tuple[_Gate, InputChannel]] = field(default_factory=dict)
+    waiting: dict[int, GateKey] = field(default_factory=dict)  # channels whose gate is not there yet
     grants: list[Frame] = field(default_factory=list)
 
 
@@ -59,12 +63,22 @@ class FrameReceiver:
 
     Args:
         router: a bound ROUTER.
+        monitor: its monitor, for connections that were accepted and that have closed.
         versions: this process's; senders must be compatible.
         exclusive, floating: credits per channel and per gate.
     """
 
-    def __init__(self, router: zmq.Socket[bytes], versions: Versions, exclusive: int, floating: int) -> None:
+    def __init__(
+        self,
+        router: zmq.Socket[bytes],
+        monitor: zmq.Socket[bytes],
+        versions: Versions,
+        exclusive: int,
+        floating: int,
+    ) -> None:
         self._router = router
+        self._monitor = monitor
+        self._peers = PeerConnections()
         self._versions = versions
         self._exclusive = exclusive
         self._floating = floating
@@ -80,6 +94,7 @@ class FrameReceiver:
         self._gates[key] = _Gate(GateCredits(self._exclusive, self._floating), channels)
         for sender, number, index in self._waiting.pop(key, ()):
             self._waiting_count -= 1
+            del sender.waiting[number]
             try:
                 self._connect(key, sender, number, index)
             except ProtocolError as error:
@@ -99,6 +114,19 @@ class FrameReceiver:
             if gate is not None:
                 self._grant(gate, gate.credits.consumed(channel.index))
 
+    def watch_connections(self) -> None:
+        """Read the monitor, then call ``receive``. Only when there is something to read: a call into ZeroMQ
+        for nothing costs as much as one that brings frames."""
+        while True:
+            try:
+                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
+            except zmq.Again:
+                return
+            if event["event"] == zmq.EVENT_ACCEPTED:
+                self._peers.accepted(event["value"])
+            else:
+                self._peers.closed(event["value"])
+
     def receive(self) -> list[tuple[bytes, ProtocolError]]:
         """Take what waits on the ROUTER. Returns the connections that broke the protocol, with why."""
         offenders: list[tuple[bytes, ProtocolError]] = []
@@ -106,17 +134,16 @@ class FrameReceiver:
             try:
                 identity = self._router.recv(zmq.NOBLOCK)
             except zmq.Again:
+                self._forget_departed()
                 break
-            data = b"" if not self._router.rcvmore else self._router.recv(copy=False).buffer
+            body = self._router.recv(copy=False)  # a ROUTER gives at least one part after the identity
             extra = 0
             while self._router.rcvmore:
                 self._router.recv()
                 extra += 1
-            sender = self._senders.get(identity)
-            if sender is None:
-                sender = self._senders[identity] = _Sender(identity)
+            sender = self._senders.get(identity) or self._meet(identity, body)
             try:
-                self._take_message(sender, data, extra)
+                self._take_message(sender, body.buffer, extra)
             except ProtocolError as error:
                 self._abandon(sender, error)
                 offenders.append((identity, error))
@@ -140,9 +167,26 @@ class FrameReceiver:
             except zmq.ZMQError as error:
                 if error.errno != zmq.EHOSTUNREACH:
                     raise
-                # The peer process is gone. Its tasks have failed with it, which the JobManager knows
-                # from its TaskManager and answers by cancelling ours.
-                self._senders.pop(identity, None)
+                # The peer process is gone, and the monitor tells so in a moment. Its tasks have failed with
+                # it, which the JobManager knows from its TaskManager and answers by cancelling ours.
+
+    def _meet(self, identity: bytes, message: zmq.Frame) -> _Sender:
+        """The first message of a peer."""
+        self.watch_connections()
+        self._peers.heard(int(message.get(zmq.SRCFD)), identity)
+        sender = self._senders[identity] = _Sender(identity)
+        return sender
+
+    def _forget_departed(self) -> None:
+        """Forget the peers that have gone. Everything they sent has been read."""
+        for identity in self._peers.take_departed():
+            self._granting.pop(identity, None)
+            sender = self._senders.pop(identity, None)
+            if sender is None:
+                continue
+            for _, channel in sender.channels.values():
+                channel.identity = b""
+            self._forget_waiting(sender)
 
     def _take_message(self, sender: _Sender, data: bytes | memoryview, extra_parts: int) -> None:
         if extra_parts:
@@ -165,6 +209,8 @@ class FrameReceiver:
             self._greet(sender, frame)
         elif kind == FrameKind.OPEN:
             self._open(sender, frame)
+        elif kind == FrameKind.CLOSE:
+            self._close(sender, frame.channel)
         else:
             raise ProtocolError("A sender granted credit to its receiver.")
 
@@ -189,7 +235,7 @@ class FrameReceiver:
             address = msgspec.msgpack.decode(frame.payload, type=ChannelAddress)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProtocolError("A channel's address cannot be read.", detail=str(error)) from None
-        if frame.channel in sender.channels:
+        if frame.channel in sender.channels or frame.channel in sender.waiting:
             raise ProtocolError("A peer opened a channel twice.", detail=str(address))
         key = (address.attempt_id, address.gate)
         if key in self._gates:
@@ -198,7 +244,28 @@ class FrameReceiver:
         if self._waiting_count >= OPENS_WAITING_MAX:
             raise ProtocolError("Too many channels were opened for tasks that are not there.")
         self._waiting_count += 1
+        sender.waiting[frame.channel] = key
         self._waiting.setdefault(key, []).append((sender, frame.channel, address.channel))
+
+    def _close(self, sender: _Sender, number: int) -> None:
+        """The sending task has ended, after its last frame or without one."""
+        entry = sender.channels.pop(number, None)
+        if entry is not None:
+            entry[1].identity = b""  # nobody to give a credit to
+        elif number in sender.waiting:
+            self._forget_waiting(sender, number)
+
+    def _forget_waiting(self, sender: _Sender, number: int | None = None) -> None:
+        """Forget one channel of a sender that waits for its gate, or all of them."""
+        given_up = list(sender.waiting) if number is None else [number]
+        for key in {sender.waiting.pop(channel) for channel in given_up}:
+            opens = self._waiting[key]
+            kept = [entry for entry in opens if entry[0] is not sender or entry[1] not in given_up]
+            self._waiting_count -= len(opens) - len(kept)
+            if kept:
+                self._waiting[key] = kept
+            else:
+                del self._waiting[key]
 
     def _connect(self, key: GateKey, sender: _Sender, number: int, index: int) -> None:
         gate = self._gates[key]
@@ -231,8 +298,5 @@ class FrameReceiver:
             channel.mailbox.put((None, error))
         sender.channels.clear()
         sender.greeted = False
-        for key, opens in list(self._waiting.items()):
-            kept = [entry for entry in opens if entry[0] is not sender]
-            self._waiting_count -= len(opens) - len(kept)
-            self._waiting[key] = kept
+        self._forget_waiting(sender)
         self._refuse(sender, str(error))

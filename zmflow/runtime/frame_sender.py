@@ -1,13 +1,14 @@
 """The sending half of the data plane: one DEALER per peer process, shared by all channels to it.
 
 Lives in the network thread. A channel is *ready* when it has a frame and a credit; ready channels of a
-connection take turns, and everything that may leave does so in one message.
+connection take turns, and everything that may leave does so in one message. A connection lives as long as it
+has channels, so whatever was restarted however often leaves nothing here.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -27,13 +28,20 @@ from zmflow.runtime.channels import Permits, RemoteChannel
 
 __all__ = ["FrameSender"]
 
+CLOSE_LINGER_MS = 30_000
+"""How long the last bytes of a connection that is not needed any more may take to leave. Their receiver has
+granted credit for them and its network thread reads all the time, so only a peer that is gone takes longer;
+the JobManager notices that in a sixth of this."""
+
 
 @dataclass(eq=False, slots=True)
 class _Connection:
+    address: str
     socket: zmq.Socket[bytes]
-    announcements: deque[Frame] = field(default_factory=deque)  # HELLO and OPEN, which need no credit
+    announcements: deque[Frame] = field(default_factory=deque)  # HELLO, OPEN, CLOSE, which need no credit
     ready: deque[RemoteChannel] = field(default_factory=deque)
     channels: dict[int, RemoteChannel] = field(default_factory=dict)
+    used: bool = False  # whether frames have left on it, so that somebody granted credit and waits for them
 
 
 class FrameSender:
@@ -41,11 +49,19 @@ class FrameSender:
 
     Args:
         dial: makes a connected DEALER for an address.
+        hang_up: closes one; what it has been given has so many milliseconds to leave.
         versions: what this process says of itself on each connection.
     """
 
-    def __init__(self, dial: Callable[[str], zmq.Socket[bytes]], versions: Versions) -> None:
+    def __init__(
+        self,
+        dial: Callable[[str], zmq.Socket[bytes]],
+        hang_up: Callable[[zmq.Socket[bytes], int], None],
+        versions: Versions,
+    ) -> None:
         self._dial = dial
+        self._hang_up = hang_up
+        self._newest_channel = 0
         self._hello = msgspec.msgpack.encode(versions)
         self._connections: dict[str, _Connection] = {}
         self._by_socket: dict[zmq.Socket[bytes], _Connection] = {}
@@ -56,13 +72,29 @@ class FrameSender:
         """Announce a channel to the process at this address."""
         connection = self._connections.get(address)
         if connection is None:
-            connection = self._connections[address] = _Connection(self._dial(address))
+            connection = self._connections[address] = _Connection(address, self._dial(address))
             self._by_socket[connection.socket] = connection
             connection.announcements.append(Frame(FrameKind.HELLO, 0, self._hello))
         connection.channels[channel.number] = channel
+        self._newest_channel = max(self._newest_channel, channel.number)
         connection.announcements.append(Frame(FrameKind.OPEN, channel.number, channel.open_payload))
         channel.connection = connection
         self._unsent[id(connection)] = connection
+
+    def drop(self, channels: Iterable[RemoteChannel]) -> None:
+        """The task behind these channels has ended: frames that have not left are dropped."""
+        for channel in channels:
+            connection = channel.connection
+            if not isinstance(connection, _Connection):
+                continue
+            channel.connection = None
+            channel.queue.clear()
+            if channel.ready:
+                channel.ready = False
+                connection.ready.remove(channel)
+            del connection.channels[channel.number]
+            connection.announcements.append(Frame(FrameKind.CLOSE, channel.number))
+            self._unsent[id(connection)] = connection
 
     def queue(self, channel: RemoteChannel, frame: Frame) -> None:
         """A task has handed over a frame."""
@@ -76,7 +108,9 @@ class FrameSender:
         Raises:
             ProtocolError: the peer sent something else.
         """
-        connection = self._by_socket[socket]
+        connection = self._by_socket.get(socket)
+        if connection is None:
+            return  # hung up since it became readable
         for data in _messages(socket):
             for frame in decode_frames(data):
                 if frame.kind == FrameKind.CREDIT:
@@ -90,6 +124,10 @@ class FrameSender:
             _, connection = self._unsent.popitem()
             while connection.announcements or connection.ready:
                 connection.socket.send(self._next_message(connection))
+            if not connection.channels:
+                del self._connections[connection.address]
+                del self._by_socket[connection.socket]
+                self._hang_up(connection.socket, CLOSE_LINGER_MS if connection.used else 0)
 
     def give_permits(self) -> None:
         """Let the tasks whose frames have left go on."""
@@ -100,11 +138,13 @@ class FrameSender:
     def close(self) -> None:
         """Close every connection; frames that have not left are dropped."""
         for connection in self._connections.values():
-            connection.socket.close()
+            connection.socket.close(0)
 
     def _granted(self, connection: _Connection, frame: Frame) -> None:
         channel = connection.channels.get(frame.channel)
         if channel is None:
+            if frame.channel <= self._newest_channel:
+                return  # it was dropped while the credit was on its way
             raise ProtocolError("A peer granted credit to a channel that does not exist.")
         channel.balance.granted(frame.records)
         if channel.queue and not channel.ready:
@@ -127,6 +167,7 @@ class FrameSender:
         while connection.announcements and len(frames) < FRAMES_PER_MESSAGE_MAX:
             frames.append(connection.announcements.popleft())
         ready = connection.ready
+        connection.used = connection.used or bool(ready)
         while ready and size < MESSAGE_TARGET_BYTES and len(frames) < FRAMES_PER_MESSAGE_MAX:
             channel = ready.popleft()
             queue, balance = channel.queue, channel.balance

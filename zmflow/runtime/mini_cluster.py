@@ -21,6 +21,7 @@ from zmflow.runtime.jobmanager import JobManagerServer
 from zmflow.runtime.run_directory import RunDirectory
 from zmflow.runtime.security import end_authentication
 from zmflow.runtime.taskmanager import TaskManagerServer, new_taskmanager_id
+from zmflow.runtime.taskmanager_resources import machine_cores, machine_memory_bytes, taskmanager_resources
 from zmflow.telemetry.logs import configure_logging
 
 __all__ = ["MiniCluster"]
@@ -40,6 +41,9 @@ class MiniCluster:
         settings: of the cluster.
         echo_output: what user code prints also reaches this process's standard output.
         worker_entry: ``module:function`` that is a worker's life.
+
+    Raises:
+        ConfigurationError: the memory settings contradict each other; nothing is started.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class MiniCluster:
         worker_entry: str = WORKER_ENTRY,
     ) -> None:
         self.settings = settings or Settings()
+        taskmanager_resources(self.settings, cores=machine_cores(), memory_bytes=machine_memory_bytes())
         self._worker_entry = worker_entry
         self._echo_output = echo_output
         self._taskmanagers: dict[TaskManagerServer, threading.Thread] = {}

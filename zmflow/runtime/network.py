@@ -37,6 +37,12 @@ MESSAGE_SIZE_MAX_BYTES = (
 """A message that has nearly its target size may still take the largest frame. ZeroMQ drops the connection
 of a peer that announces more, before it allocates anything."""
 
+KEEPALIVE_IDLE_S = 60
+KEEPALIVE_INTERVAL_S = 10
+KEEPALIVE_PROBES = 6
+"""A machine that vanished without closing its connections is forgotten after two minutes. Nothing waits for
+that: the JobManager misses its TaskManager long before, and this only gives the memory back."""
+
 
 class DataPlane:
     """The endpoint of this worker and the thread behind it.
@@ -72,14 +78,19 @@ class DataPlane:
         self._router = self._socket(zmq.ROUTER)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._router.setsockopt(zmq.MAXMSGSIZE, MESSAGE_SIZE_MAX_BYTES)
+        self._router.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        self._router.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S)
+        self._router.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S)
+        self._router.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES)
+        self._monitor = self._router.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         secure_server(self._router, keys)
         self._router.bind(ipc)
         port = self._router.bind_to_random_port(f"tcp://{bind_host}")
         self.endpoint = DataEndpoint(host_id, ipc, f"tcp://{advertised_host}:{port}")
         versions = local_versions()
         self._poller = zmq.Poller()
-        self._sender = FrameSender(self._dial, versions)
-        self._receiver = FrameReceiver(self._router, versions, exclusive, floating)
+        self._sender = FrameSender(self._dial, self._hang_up, versions)
+        self._receiver = FrameReceiver(self._router, self._monitor, versions, exclusive, floating)
         self._channels_made = 0
         self._thread = threading.Thread(target=self._serve, name="zmflow-network", daemon=True)
 
@@ -127,6 +138,10 @@ class DataPlane:
         self._outbox.post(lambda: self._sender.open(channel, endpoint))
         return channel
 
+    def drop_channels(self, channels: Sequence[RemoteChannel]) -> None:
+        """The task has ended: forget its outputs, and what has not left of them."""
+        self._outbox.post(lambda: self._sender.drop(channels))
+
     def transmit(self, channel: RemoteChannel, frame: Frame) -> None:
         """Queue a frame; called with a permit held."""
         self._outbox.post(lambda: self._sender.queue(channel, frame))
@@ -151,6 +166,10 @@ class DataPlane:
         self._poller.register(socket, zmq.POLLIN)
         return socket
 
+    def _hang_up(self, socket: zmq.Socket[bytes], linger_ms: int) -> None:
+        self._poller.unregister(socket)
+        socket.close(linger_ms)
+
     def _serve(self) -> None:
         try:
             self._run()
@@ -159,12 +178,16 @@ class DataPlane:
             self._on_failure(error)
         finally:
             self._sender.close()
+            self._router.disable_monitor()
+            self._monitor.close(0)
             self._router.close()
 
     def _run(self) -> None:
         outbox, poller, router = self._outbox, self._poller, self._router
         sender, receiver = self._sender, self._receiver
+        monitor = self._monitor
         poller.register(router, zmq.POLLIN)
+        poller.register(monitor, zmq.POLLIN)
         poller.register(outbox.wake_fd, zmq.POLLIN)
         running = True
         while running:
@@ -176,7 +199,9 @@ class DataPlane:
                     break
                 command()
             for socket, _ in events:
-                if socket is router:
+                if socket is monitor:
+                    receiver.watch_connections()
+                if socket is router or socket is monitor:
                     for identity, error in receiver.receive():
                         self._log.error("a data-plane peer was refused", peer=identity.hex(), why=str(error))
                 elif socket != outbox.wake_fd:

@@ -6,6 +6,7 @@ A worker serves one job and ends with it, so what is installed here is never rem
 from __future__ import annotations
 
 import sys
+import threading
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 from zmflow.errors import ProtocolError
 
 __all__ = ["install_classes", "install_files"]
+
+
+_installing = threading.Lock()
 
 
 def install_files(files: Sequence[tuple[str, bytes]], directory: Path) -> None:
@@ -36,11 +40,16 @@ def install_files(files: Sequence[tuple[str, bytes]], directory: Path) -> None:
 
 
 def install_classes(classes: Mapping[str, Mapping[str, type]]) -> None:
-    """Make classes findable under the module and name they have at the client."""
-    for module_name, members in classes.items():
-        module = sys.modules.get(module_name)
-        if module is None:
-            module = sys.modules[module_name] = types.ModuleType(module_name)
-        for name, member in members.items():
-            if not hasattr(module, name):
-                setattr(module, name, member)
+    """Make classes findable under the module and name they have at the client.
+
+    Tasks and enumerators call this on threads of their own, and of several chains with a class of one name
+    the first one's must be everybody's.
+    """
+    with _installing:
+        for module_name, members in classes.items():
+            module = sys.modules.get(module_name)
+            if module is None:
+                module = sys.modules[module_name] = types.ModuleType(module_name)
+            for name, member in members.items():
+                if not hasattr(module, name):
+                    setattr(module, name, member)

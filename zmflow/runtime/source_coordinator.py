@@ -1,4 +1,8 @@
-"""The split enumerator of a source, on a thread of its own in the worker of subtask 0 (design D6)."""
+"""The split enumerator of a source, on a thread of its own in the worker of subtask 0 (design D6).
+
+It outlives the readers: one that was restarted, subtask 0's too, asks again and finds it where it was. It
+begins anew, with a higher ``coordinator_number``, when its worker is lost or every reader restarts.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,13 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
-from zmflow.api.sources import Source, SplitEnumerator
-from zmflow.protocol.messages import TaskFailure
+from zmflow.api.sources import SplitEnumerator
+from zmflow.graph.job_graph import ChainSpec
+from zmflow.protocol.messages import TaskDeployment, TaskFailure
+from zmflow.runtime.shipped_code import install_classes
+from zmflow.runtime.split_assignments import Asking, SplitAssignments
+from zmflow.runtime.task_failure import describe_failure
+from zmflow.telemetry.logs import get_logger, task_context
 
 __all__ = [
     "ADD_SPLITS",
@@ -44,62 +53,140 @@ def decode_event(payload: bytes) -> Event:
 
 
 class SourceCoordinator:
-    """Runs the enumerator: split requests in, assignments out.
+    """Runs the enumerator: split requests in, assignments out. It is the enumerator's context.
 
     Args:
-        source: a copy of the source that no reader shares.
-        parallelism: readers.
-        inbox: split requests as (subtask,); ``None`` ends the thread. May hold requests already.
-        send: sends an event payload to a subtask.
-        fail: told what the enumerator raised; fails the task beside it and answers with the failure.
+        deployment: of subtask 0 of the source; the enumerator is made from its own copy of the source.
+        host: for failures.
+        send: sends an event payload to an attempt of a subtask: (subtask, attempt, payload).
     """
 
     def __init__(
-        self,
-        source: Source[Any, Any],
-        parallelism: int,
-        inbox: SimpleQueue[int | None],
-        send: Callable[[int, bytes], None],
-        fail: Callable[[BaseException], TaskFailure],
+        self, deployment: TaskDeployment, host: str, send: Callable[[int, int, bytes], None]
     ) -> None:
-        self._source = source
-        self._parallelism = parallelism
-        self._inbox = inbox
+        self.number = deployment.coordinator_number
+        self._deployment = deployment
+        self._host = host
         self._send = send
-        self._fail = fail
-        self._thread = threading.Thread(target=self._run, name="zmflow-enumerator", daemon=True)
+        self._inbox: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
+        self._books: SplitAssignments[Any] = SplitAssignments()
+        self._early: dict[int, list[bytes]] = {}  # events for readers that were not heard of yet
+        self._enumerator: SplitEnumerator[Any] | None = None
+        self._failure: TaskFailure | None = None
+        self._operator_name = ""
+        self._stopped = False
+        self._thread = threading.Thread(
+            target=self._run, name=f"enumerator-{deployment.vertex_id}", daemon=True
+        )
 
     @property
     def parallelism(self) -> int:
         """How many readers there are."""
-        return self._parallelism
+        return self._deployment.parallelism
 
     def assign_splits(self, splits: Sequence[Any], subtask: int) -> None:
         """Give splits to a reader."""
-        self._send(subtask, encode_event(ADD_SPLITS, list(splits)))
+        splits = list(splits)
+        payload = encode_event(ADD_SPLITS, splits)
+        self._books.give(subtask, splits)
+        self._tell(subtask, payload)
 
     def signal_no_more_splits(self, subtask: int) -> None:
         """Tell a reader that it has all it will get."""
-        self._send(subtask, encode_event(NO_MORE_SPLITS))
+        self._tell(subtask, encode_event(NO_MORE_SPLITS))
+
+    # -- called by the worker ----------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to serve."""
         self._thread.start()
 
+    def request(self, subtask: int, attempt: int) -> None:
+        """An attempt of a reader asks for a split."""
+        self._inbox.put((subtask, attempt))
+
     def stop(self) -> None:
-        """Close the enumerator after the request it is at; waits STOP_TIMEOUT_S for that."""
+        """Close the enumerator after the request it is at; does not wait for that."""
+        self._stopped = True
         self._inbox.put(None)
+
+    def join(self) -> None:
+        """Wait STOP_TIMEOUT_S for the end, after ``stop``."""
         self._thread.join(STOP_TIMEOUT_S)
 
+    # -- the thread --------------------------------------------------------------------------------
+
     def _run(self) -> None:
+        deployment = self._deployment
+        with task_context(
+            job_id=deployment.job_id,
+            vertex=deployment.vertex_name,
+            subtask=deployment.subtask_index,
+            attempt=deployment.attempt_number,
+        ):
+            self._guard(self._begin)
+            while (request := self._inbox.get()) is not None and not self._stopped:
+                self._guard(self._serve, *request)
+            try:
+                if self._enumerator is not None:
+                    self._enumerator.close()
+            except BaseException as error:  # noqa: BLE001 - user code may raise anything
+                get_logger().warning("closing a split enumerator failed", why=repr(error))
+
+    def _guard(self, action: Callable[..., None], *arguments: int) -> None:
         try:
-            enumerator: SplitEnumerator[Any] = self._source.create_enumerator(self)
-            enumerator.start()
-            while (subtask := self._inbox.get()) is not None:
-                enumerator.handle_split_request(subtask)
-            enumerator.close()
-        except BaseException as error:  # noqa: BLE001 - user code may raise anything; a task reports it
-            failure = self._fail(error)
-            # The task that runs here may have ended, so every other reader is told, too.
-            for subtask in range(1, self._parallelism):
-                self._send(subtask, encode_event(ENUMERATOR_FAILED, failure))
+            action(*arguments)
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything; the readers report it
+            self._fail(error)
+
+    def _begin(self) -> None:
+        spec: ChainSpec = pickle.loads(self._deployment.operators)  # shares nothing with a reader's
+        install_classes(spec.classes)
+        self._operator_name = spec.nodes[0].name
+        source = spec.nodes[0].operator.source  # type: ignore[attr-defined]
+        enumerator = source.create_enumerator(self)
+        enumerator.start()
+        self._enumerator, self._failure = enumerator, None
+
+    def _serve(self, subtask: int, attempt: int) -> None:
+        asking = self._books.asks(subtask, attempt)
+        if asking is Asking.STALE:
+            return
+        back: list[Any] = []
+        if asking is Asking.FIRST:
+            for payload in self._early.pop(subtask, ()):
+                self._tell(subtask, payload)
+        elif asking is Asking.RESTARTED:
+            back = self._books.take_back(subtask)
+        if self._failure is not None:
+            # What it had decided is unknown. It may be made anew when no reader has anything of the last one.
+            if asking is not Asking.RESTARTED or not self._books.nothing_given:
+                self._tell(subtask, encode_event(ENUMERATOR_FAILED, self._failure))
+                return
+            back = []
+            self._begin()
+        assert self._enumerator is not None
+        if back:
+            self._enumerator.add_splits_back(back, subtask)
+        self._enumerator.handle_split_request(subtask)
+
+    def _tell(self, subtask: int, payload: bytes) -> None:
+        attempt = self._books.attempt_of(subtask)
+        if attempt is None:
+            self._early.setdefault(subtask, []).append(payload)
+        else:
+            self._send(subtask, attempt, payload)
+
+    def _fail(self, error: BaseException) -> None:
+        """Let every reader that was heard of fail; the others are told when they ask."""
+        self._enumerator, self._early = None, {}
+        self._failure = describe_failure(
+            error,
+            host=self._host,
+            vertex_name=self._deployment.vertex_name,
+            operator_name=self._operator_name,
+            subtask_index=self._deployment.subtask_index,
+        )
+        payload = encode_event(ENUMERATOR_FAILED, self._failure)
+        for subtask in self._books.readers:
+            self._tell(subtask, payload)

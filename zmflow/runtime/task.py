@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
@@ -63,6 +63,7 @@ class TaskEnvironment(Protocol):
     """What the worker offers a task."""
 
     host: str
+    external_resources: Mapping[str, Sequence[int]]
 
     def report(self, task: Task, state: TaskState, failure: TaskFailure | None) -> None:
         """The task has a new state."""
@@ -70,10 +71,6 @@ class TaskEnvironment(Protocol):
 
     def request_split(self, task: Task) -> None:
         """Ask the source's enumerator for a split."""
-        ...
-
-    def start_enumerator(self, task: Task) -> None:
-        """Start the enumerator of the source; it lives as long as the worker, for the other readers."""
         ...
 
     def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
@@ -139,6 +136,16 @@ class Task:
         The worker makes them when all tasks of the slot exist, because some of them are consumers here.
         """
         self._partitions = partitions
+
+    @property
+    def started(self) -> bool:
+        """Whether it has begun to run, and so reports its states itself."""
+        return self._thread.ident is not None
+
+    @property
+    def remote_channels(self) -> list[RemoteChannel]:
+        """The outputs that lead to other processes."""
+        return [c for channels in self._partitions for c in channels if isinstance(c, RemoteChannel)]
 
     def start(self) -> None:
         """Begin to run."""
@@ -256,6 +263,8 @@ class Task:
             max_parallelism=deployment.max_parallelism,
             attempt_number=deployment.attempt_number,
             host=self._environment.host,
+            managed_memory_bytes=deployment.managed_memory,
+            external_resources=self._environment.external_resources,
         )
         frame_size_bytes = self._settings[SEGMENT_SIZE]
         chance = random.Random()  # noqa: S311 - spreads records, guards nothing
@@ -309,6 +318,11 @@ class Task:
         for output in self._outputs:
             for channel in output.channels:
                 channel.end()
+        # FINISHED means that nobody needs this task any more: its slot may be given back, its channels
+        # forgotten. So it waits for its last frames to leave.
+        for output in self._outputs:
+            for channel in output.channels:
+                channel.drain()
 
     def _close(self, completed: bool) -> None:
         try:
@@ -353,8 +367,6 @@ class Task:
         reader: SourceReader[Any, Any] = operator.source.create_reader(context)
         try:
             with chain.running(0):
-                if self.deployment.subtask_index == 0:
-                    self._environment.start_enumerator(self)
                 reader.start()
                 self._environment.request_split(self)
             while True:

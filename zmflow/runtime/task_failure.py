@@ -6,6 +6,7 @@ import traceback
 from pathlib import Path
 
 import zmflow
+from zmflow.config.options import SLOT_MEMORY_LIMIT
 from zmflow.errors import ProtocolError, ZmflowError
 from zmflow.protocol.messages import TaskFailure
 
@@ -44,8 +45,16 @@ def describe_failure(
         subtask_index=subtask_index,
         user_traceback="" if speaks or engine else _clip(user or whole),
         traceback=_clip(whole),
-        hint=_clip(error.hint or "") if isinstance(error, ZmflowError) else "",
+        hint=_clip(_hint(error)),
     )
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, ZmflowError):
+        return error.hint or ""
+    if isinstance(error, MemoryError):
+        return f"The machine has no more, or the slot may not have it: {SLOT_MEMORY_LIMIT.key}."
+    return ""
 
 
 def _last_line(error: BaseException) -> str:

@@ -31,6 +31,7 @@ from zmflow.coordination.effects import (
     JobManagerLost,
     KillWorker,
     Log,
+    MemoryExceeded,
     ReadLogs,
     SendToJobManager,
     SendToWorker,
@@ -49,10 +50,12 @@ from zmflow.protocol.messages import (
 from zmflow.protocol.versions import Versions, local_versions
 from zmflow.runtime.control import Arrival, ControlClient, ControlServer, refusal
 from zmflow.runtime.fork_server import Exited, ForkServer, exit_reason
+from zmflow.runtime.memory_watch import MemoryWatch
 from zmflow.runtime.run_directory import RunDirectory, lasting_directory
 from zmflow.runtime.security import CurveKeys, end_authentication, load_keys, require_keys_or_loopback
 from zmflow.runtime.shell import Waker, log_effect, monotonic_ms, stop_on_signals, timeout_ms
 from zmflow.runtime.task_logs import TaskLogs
+from zmflow.runtime.taskmanager_resources import machine_cores, machine_memory_bytes, taskmanager_resources
 from zmflow.runtime.worker_boot import WorkerBoot
 from zmflow.telemetry.logs import configure_logging, get_logger
 
@@ -91,6 +94,9 @@ class TaskManagerServer:
         echo_output: what user code prints also reaches this process's standard output.
         fork_server: makes a fork server; called at once, and again when one dies.
         on_registered: called, in the serving thread, when the JobManager has accepted this TaskManager.
+
+    Raises:
+        ConfigurationError: the data plane's address needs keys, or the memory settings contradict each other.
     """
 
     def __init__(
@@ -110,6 +116,9 @@ class TaskManagerServer:
         on_registered: Callable[[], None] | None = None,
     ) -> None:
         require_keys_or_loopback(settings[TASKMANAGER_BIND_HOST], keys)
+        resources = taskmanager_resources(
+            settings, cores=machine_cores(), memory_bytes=machine_memory_bytes()
+        )
         self.taskmanager_id = taskmanager_id or new_taskmanager_id()
         self.slots = slots or settings[TASK_SLOTS] or os.cpu_count() or 1
         self.failure: BaseException | None = None
@@ -127,12 +136,13 @@ class TaskManagerServer:
         self._waker = Waker()
         self._stopping = False
         self._living: dict[str, int] = {}  # allocations whose worker was asked for: pid, 0 before it is known
+        self._memory = MemoryWatch()
         self._connected: set[str] = set()
         self._held_exits: dict[str, tuple[WorkerExited, int]] = {}  # and until when they are held
         self._logger = get_logger(taskmanager=self.taskmanager_id)
         # A short name: the whole path of a local socket has little room.
         self._control_endpoint = run_directory.endpoint(f"tm-{secrets.token_hex(4)}.ipc")
-        self._workers = ControlServer(context, log=self._logger.warning)
+        self._workers = ControlServer(context, log=self._logger.warning, numbered=False)
         self._workers.bind(self._control_endpoint)
         self._client = self._dial()
         self._brain = TaskExecutor(
@@ -140,6 +150,7 @@ class TaskManagerServer:
             self.host,
             os.getpid(),
             self.slots,
+            resources,
             settings,
             versions or local_versions(),
         )
@@ -190,13 +201,16 @@ class TaskManagerServer:
         ):
             poller.register(source, zmq.POLLIN)
         deadlines = [until for _, until in self._held_exits.values()]
-        if (brains := self._brain.deadline_ms()) is not None:
-            deadlines.append(brains)
+        deadlines += [
+            due for due in (self._brain.deadline_ms(), self._memory.deadline_ms()) if due is not None
+        ]
         wait = timeout_ms(min(deadlines, default=None), monotonic_ms())
         poller.poll(0 if self._workers.has_departures() else wait)
         self._hear_workers()
         self._hear_fork_server()
         self._release_exits()
+        for allocation_id, used_bytes in self._memory.exceeded(monotonic_ms()):
+            self._decide(MemoryExceeded(allocation_id, used_bytes))
         self._hear_jobmanager()
         deadline = self._brain.deadline_ms()
         if deadline is not None and deadline <= monotonic_ms():
@@ -231,7 +245,9 @@ class TaskManagerServer:
         for reply in replies:
             if not isinstance(reply, Exited):
                 self._living[reply.allocation_id] = reply.pid
+                self._memory.started(reply.allocation_id, reply.pid)
             elif self._living.pop(reply.allocation_id, None) is not None:
+                self._memory.ended(reply.allocation_id)
                 exited = WorkerExited(reply.allocation_id, exit_reason(reply))
                 self._held_exits[reply.allocation_id] = exited, monotonic_ms() + EXIT_HELD_MAX_MS
 
@@ -250,6 +266,7 @@ class TaskManagerServer:
         dead.close()
         self._fork_server = self._start_fork_server()
         for allocation_id, pid in gone.items():
+            self._memory.ended(allocation_id)
             reason = f"worker {pid or ''} died with its fork server {dead.pid}".replace("  ", " ")
             self._decide(WorkerExited(allocation_id, reason))
 
@@ -267,8 +284,8 @@ class TaskManagerServer:
                 case SendToWorker(allocation_id, message):
                     if not self._workers.send(allocation_id.encode(), message):
                         self._dropped(message, f"worker {allocation_id} is not connected")
-                case StartWorker(allocation_id, slot_index, job_id):
-                    self._start_worker(allocation_id, slot_index, job_id)
+                case StartWorker():
+                    self._start_worker(effect)
                 case KillWorker(allocation_id, reason):
                     pid = self._living.get(allocation_id, 0)
                     self._logger.info("Killing a worker.", allocation=allocation_id, pid=pid, reason=reason)
@@ -285,17 +302,19 @@ class TaskManagerServer:
     def _dropped(self, message: Message, why: str) -> None:
         self._logger.warning("Dropped a message.", message=type(message).__name__, why=why)
 
-    def _start_worker(self, allocation_id: str, slot_index: int, job_id: str) -> None:
-        self._task_logs.started(job_id, allocation_id)
+    def _start_worker(self, order: StartWorker) -> None:
+        allocation_id = order.allocation_id
+        self._task_logs.started(order.job_id, allocation_id)
         self._living[allocation_id] = 0
+        self._memory.limit(allocation_id, order.memory_limit_bytes)
         bind_host = self._settings[TASKMANAGER_BIND_HOST]
         advertised = self._settings[TASKMANAGER_HOST] or (
             socket.gethostname() if bind_host in ("0.0.0.0", "*", "::") else bind_host  # noqa: S104
         )
         boot = WorkerBoot(
             allocation_id=allocation_id,
-            slot_index=slot_index,
-            job_id=job_id,
+            slot_index=order.slot_index,
+            job_id=order.job_id,
             taskmanager_id=self.taskmanager_id,
             host=self.host,
             host_id=host_identity(),
@@ -308,6 +327,9 @@ class TaskManagerServer:
             echo_output=self._echo_output,
             curve_public_key=self._keys.public_key if self._keys else "",
             curve_secret_key=self._keys.secret_key if self._keys else "",
+            managed_memory_bytes=max(0, order.resources.managed_memory_bytes),
+            memory_limit_bytes=order.memory_limit_bytes,
+            external_resources=order.external,
         )
         if not self._fork_server.fork(boot):
             # Its death is reported next, with every allocation that is living then, this one included.

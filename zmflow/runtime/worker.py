@@ -3,21 +3,23 @@
 The main thread speaks with the TaskManager; the data plane and every task have threads of their own. The
 TaskManager detects this process's death through the fork server and kills it when it must, so nothing here
 watches over itself.
+
+A worker outlives the failures of its job: new attempts of some tasks arrive while others run on. Whatever is
+kept per task is kept per attempt and goes with it; only the newest attempt of a subtask is reached by what
+is addressed to the subtask.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import pickle
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
+import msgspec
 import zmq
 
 from zmflow.config import Settings
@@ -29,8 +31,7 @@ from zmflow.config.options import (
     LOG_LEVEL,
     MAX_BUFFERS_PER_CHANNEL,
 )
-from zmflow.errors import ClusterError, ConnectorError, ProtocolError
-from zmflow.graph.job_graph import ChainSpec
+from zmflow.errors import ClusterError, ProtocolError
 from zmflow.protocol.messages import (
     MESSAGE_SIZE_MAX_BYTES,
     CancelTasks,
@@ -41,6 +42,7 @@ from zmflow.protocol.messages import (
     FreeSlot,
     Message,
     OperatorEvent,
+    TaskDeployment,
     TaskFailure,
     TaskMetrics,
     TaskState,
@@ -49,13 +51,15 @@ from zmflow.protocol.messages import (
     decode_message,
     encode_message,
 )
-from zmflow.runtime.channels import LocalChannel, Permits, RemoteChannel
+from zmflow.protocol.resources import size_text
+from zmflow.runtime.channels import LocalChannel, RemoteChannel
+from zmflow.runtime.collect_sinks import CollectSinks
 from zmflow.runtime.network import DataPlane
 from zmflow.runtime.outbox import Outbox
 from zmflow.runtime.security import CurveKeys
 from zmflow.runtime.shipped_code import install_files
-from zmflow.runtime.source_coordinator import REQUEST_SPLIT, SourceCoordinator, encode_event
-from zmflow.runtime.task import EnumeratorFailedError, Task
+from zmflow.runtime.source_events import SourceEvents
+from zmflow.runtime.task import Task
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.worker_boot import WorkerBoot
 from zmflow.telemetry.logs import configure_logging, flush_output, get_logger, redirect_output
@@ -74,16 +78,6 @@ INTERRUPT_INTERVAL_S = 0.2
 """How long a cancelled task may take to notice before its user code is interrupted, and from one interrupt to
 the next: most tasks notice within a batch, some milliseconds."""
 
-COLLECT_UNACKED_MAX = 8
-"""Batches of collected rows under way to the client per subtask: enough to cover a round trip through
-TaskManager and JobManager, few enough that neither holds much of them."""
-
-COLLECT_ROWS_MAX = 1024
-"""Rows in one such batch: a source's batch."""
-
-COLLECT_SIZE_MAX_BYTES = MESSAGE_SIZE_MAX_BYTES // 2
-"""Bytes of one such batch, with room for the message around it."""
-
 SWITCH_INTERVAL_S = 0.001
 """How long a busy task thread may keep the interpreter lock from the network thread. CPython's 5 ms would
 be the latency floor of every frame; at 1 ms a busy thread loses under 1 % to switching."""
@@ -94,16 +88,21 @@ class SlotWorker:
 
     def __init__(self, boot: WorkerBoot, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.host = boot.host
+        self.external_resources: Mapping[str, Sequence[int]] = boot.external_resources
         self._boot = boot
         self._settings = Settings().with_values(boot.settings, "TaskManager")
         self._epoch = 0
-        self._tasks: dict[str, Task] = {}
-        self._by_subtask: dict[tuple[str, int], Task] = {}
-        self._enumerator_inboxes: dict[str, SimpleQueue[int | None]] = defaultdict(SimpleQueue)
+        self._tasks: dict[str, Task] = {}  # by attempt, while they live
+        self._by_subtask: dict[tuple[str, int], Task] = {}  # the newest attempt of each, while it lives
+        self._newest: dict[tuple[str, int], int] = {}  # the newest attempt number ever seen of each subtask
         self._canceled: dict[str, float] = {}  # attempts that were cancelled and have not ended, since when
-        self._coordinators: list[SourceCoordinator] = []
-        self._collects: dict[tuple[str, str, int], _Collect] = {}
-        self._outbox: Outbox[Message] = Outbox()
+        self._code_installed = False
+        self._network_failure: Exception | None = None
+        self._outbox: Outbox[Message | None] = Outbox()  # None only wakes the main thread
+        self._collects = CollectSinks(self._post)
+        self._sources = SourceEvents(
+            boot.host, lambda vertex, subtask: self._by_subtask.get((vertex, subtask)), self._post
+        )
         self._log = get_logger()
         self._control = context.socket(zmq.DEALER)
         self._control.setsockopt(zmq.IDENTITY, boot.allocation_id.encode())
@@ -122,11 +121,15 @@ class SlotWorker:
             keys=keys,
             exclusive=self._settings[BUFFERS_PER_CHANNEL],
             floating=self._settings[FLOATING_BUFFERS_PER_GATE],
-            on_failure=self._fail_tasks,
+            on_failure=self._network_failed,
         )
 
     def run(self) -> None:
-        """Serve until the TaskManager frees the slot."""
+        """Serve until the TaskManager frees the slot.
+
+        Raises:
+            Exception: what ended the network thread, when its tasks have reported it.
+        """
         self._data.start()
         self._outbox.post(
             WorkerReady(self._epoch, self._boot.allocation_id, os.getpid(), self._data.endpoint)
@@ -148,16 +151,20 @@ class SlotWorker:
             if self._control in events:
                 serving = self._receive()
             for message in self._outbox.drain():
-                self._send(message)
+                if message is not None:
+                    self._send(message)
+            if self._network_failure is not None and not self._tasks:
+                break  # nothing that is deployed here could run
             if self._tasks and time.monotonic() >= metrics_due:
                 metrics_due = time.monotonic() + METRICS_INTERVAL_MS / 1000
                 self._send_metrics()
             if self._canceled and time.monotonic() >= interrupt_due:
                 interrupt_due = time.monotonic() + INTERRUPT_INTERVAL_S
                 self._interrupt_canceled()
-        for coordinator in self._coordinators:
-            coordinator.stop()
+        self._sources.stop()
         self._control.close()
+        if serving and self._network_failure is not None:
+            raise self._network_failure
 
     # -- control -----------------------------------------------------------------------------------
 
@@ -179,28 +186,36 @@ class SlotWorker:
 
     def _handle(self, message: Message) -> None:
         if isinstance(message, DeployTasks):
-            try:
-                self._deploy(message)
-            except Exception as error:  # noqa: BLE001 - a full disk, a damaged archive: the job's failure
-                self._refuse(message, error)
+            self._deploy(message)
         elif isinstance(message, CancelTasks):
             for attempt_id in message.attempt_ids:
                 self._cancel(attempt_id)
         elif isinstance(message, OperatorEvent):
-            self._operator_event(message)
+            self._sources.receive(message)
         elif isinstance(message, CollectAck):
-            collect = self._collects.get((message.vertex_id, message.collect_id, message.subtask_index))
-            if collect is not None:
-                collect.permits.give()
+            self._collects.acknowledged(message)
+
+    def _post(self, message: OperatorEvent | CollectedRows) -> None:
+        self._outbox.post(msgspec.structs.replace(message, epoch=self._epoch))
 
     def _send(self, message: Message) -> None:
         self._control.send(encode_message(message))
         if isinstance(message, TaskStateChanged) and message.state in ("FINISHED", "FAILED", "CANCELED"):
-            task = self._tasks.pop(message.attempt_id, None)
-            self._canceled.pop(message.attempt_id, None)
-            if task is not None:
-                for gate in range(len(task.gates)):
-                    self._data.drop_gate(message.attempt_id, gate)
+            self._ended(message.attempt_id)
+
+    def _ended(self, attempt_id: str) -> None:
+        """Let go of everything that was there for an attempt."""
+        self._canceled.pop(attempt_id, None)
+        task = self._tasks.pop(attempt_id, None)
+        if task is None:
+            return
+        subtask = (task.deployment.vertex_id, task.deployment.subtask_index)
+        if self._by_subtask.get(subtask) is task:
+            del self._by_subtask[subtask]
+        self._collects.ended(task)
+        self._data.drop_channels(task.remote_channels)
+        for gate in range(len(task.gates)):
+            self._data.drop_gate(attempt_id, gate)
 
     def _send_metrics(self) -> None:
         counters = [task.counters() for task in self._tasks.values()]
@@ -209,34 +224,52 @@ class SlotWorker:
     # -- tasks -------------------------------------------------------------------------------------
 
     def _deploy(self, message: DeployTasks) -> None:
-        tasks: list[Task] = []
-        for deployment in message.tasks:
-            if deployment.attempt_id in self._tasks:
-                continue  # delivered twice
-            install_files(deployment.py_files, self._code_directory)
-            settings = self._settings.with_values(deployment.settings, "job")
-            task = Task(deployment, settings, self)
-            tasks.append(task)
-            self._tasks[deployment.attempt_id] = task
-            self._by_subtask[deployment.vertex_id, deployment.subtask_index] = task
-            for gate, channels in enumerate(task.gates):
-                self._data.add_gate(deployment.attempt_id, gate, channels)
-        for task in tasks:
-            task.connect(
-                [
+        """Run the attempts that are newer than those known; a message may come twice."""
+        fresh = [
+            deployment
+            for deployment in message.tasks
+            if deployment.attempt_number
+            > self._newest.get((deployment.vertex_id, deployment.subtask_index), -1)
+        ]
+        for deployment in fresh:
+            self._newest[deployment.vertex_id, deployment.subtask_index] = deployment.attempt_number
+        try:
+            tasks = [self._add(deployment) for deployment in fresh]
+            for task in tasks:  # when all of them exist, because some are consumers of others
+                task.connect(
                     [
-                        self._channel(task, target, self._permits(len(partition.targets)))
-                        for target in partition.targets
+                        [
+                            self._channel(task, target, self._permits(len(partition.targets)))
+                            for target in partition.targets
+                        ]
+                        for partition in task.deployment.partitions
                     ]
-                    for partition in task.deployment.partitions
-                ]
-            )
-        for task in tasks:
-            task.start()
+                )
+            for task in tasks:
+                task.start()
+        except Exception as error:  # noqa: BLE001 - a full disk, a damaged archive: the job's failure
+            self._refuse(fresh, error)
 
-    def _refuse(self, message: DeployTasks, error: Exception) -> None:
-        """Report what kept tasks from being deployed."""
-        for deployment in message.tasks:
+    def _add(self, deployment: TaskDeployment) -> Task:
+        if deployment.py_files and not self._code_installed:
+            install_files(deployment.py_files, self._code_directory)
+            self._code_installed = True  # one job, one set of files; modules stay imported, too
+        task = Task(deployment, self._settings.with_values(deployment.settings, "job"), self)
+        self._tasks[deployment.attempt_id] = task
+        self._by_subtask[deployment.vertex_id, deployment.subtask_index] = task
+        for gate, channels in enumerate(task.gates):
+            self._data.add_gate(deployment.attempt_id, gate, channels)
+        if not deployment.gate_channels:
+            self._sources.deployed(deployment)
+        return task
+
+    def _refuse(self, deployments: Sequence[TaskDeployment], error: Exception) -> None:
+        """Report what kept tasks from being deployed; some may have started before that."""
+        for deployment in deployments:
+            task = self._tasks.get(deployment.attempt_id)
+            if task is not None and task.started:
+                task.fail(error)
+                continue
             failure = describe_failure(
                 error,
                 host=self.host,
@@ -250,9 +283,11 @@ class SlotWorker:
                 )
             )
 
-    def _fail_tasks(self, error: Exception) -> None:
+    def _network_failed(self, error: Exception) -> None:
+        self._network_failure = error
         for task in list(self._tasks.values()):
             task.fail(error)
+        self._outbox.post(None)
 
     @property
     def _code_directory(self) -> Path:
@@ -286,22 +321,12 @@ class SlotWorker:
             return
         task.cancel()
         self._canceled.setdefault(attempt_id, time.monotonic())
-        for collect in self._collects.values():
-            if collect.task is task:
-                collect.permits.cancel()
+        self._collects.cancel(task)
 
     def _interrupt_canceled(self) -> None:
         for attempt_id, since in self._canceled.items():
             if time.monotonic() - since >= INTERRUPT_INTERVAL_S:
                 self._tasks[attempt_id].interrupt()
-
-    def _operator_event(self, message: OperatorEvent) -> None:
-        if message.to_subtask < 0:
-            self._enumerator_inboxes[message.vertex_id].put(message.from_subtask)
-            return
-        task = self._by_subtask.get((message.vertex_id, message.to_subtask))
-        if task is not None:
-            task.operator_event(message.payload)
 
     # -- TaskEnvironment ---------------------------------------------------------------------------
 
@@ -320,103 +345,11 @@ class SlotWorker:
 
     def request_split(self, task: Task) -> None:
         """Ask the enumerator of the task's source for a split: here, or through the JobManager."""
-        deployment = task.deployment
-        if (deployment.vertex_id, 0) in self._by_subtask:
-            self._enumerator_inboxes[deployment.vertex_id].put(deployment.subtask_index)
-            return
-        self._post_event(task, deployment.subtask_index, -1, encode_event(REQUEST_SPLIT))
-
-    def start_enumerator(self, task: Task) -> None:
-        """Start the enumerator of the task's source; it lives as long as this worker, for all readers."""
-        deployment = task.deployment
-
-        def send(subtask: int, payload: bytes) -> None:
-            reader = self._by_subtask.get((deployment.vertex_id, subtask))
-            if reader is not None:
-                reader.operator_event(payload)
-            else:
-                self._post_event(task, -1, subtask, payload)
-
-        def fail(error: BaseException) -> TaskFailure:
-            failure = describe_failure(
-                error,
-                host=self.host,
-                vertex_name=deployment.vertex_name,
-                operator_name=own.nodes[0].name,
-                subtask_index=deployment.subtask_index,
-            )
-            task.fail(EnumeratorFailedError(failure))
-            return failure
-
-        own: ChainSpec = pickle.loads(deployment.operators)  # shares nothing with the reader's
-        source = own.nodes[0].operator.source  # type: ignore[attr-defined]
-        coordinator = SourceCoordinator(
-            source,
-            deployment.parallelism,
-            self._enumerator_inboxes[deployment.vertex_id],
-            send,
-            fail,
-        )
-        coordinator.start()
-        self._coordinators.append(coordinator)
+        self._sources.request_split(task.deployment)
 
     def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
         """Send rows of a collect sink to the client; blocks while it is slow."""
-        if len(rows) > COLLECT_ROWS_MAX:
-            middle = len(rows) // 2
-            self.emit_to_client(task, collect_id, rows[:middle], False)
-            self.emit_to_client(task, collect_id, rows[middle:], finished)
-            return
-        deployment = task.deployment
-        key = (deployment.vertex_id, collect_id, deployment.subtask_index)
-        collect = self._collects.get(key)
-        if collect is None:
-            collect = self._collects[key] = _Collect(task)
-        try:
-            encoded = pickle.dumps(list(rows), protocol=5)
-        except Exception as error:
-            raise ConnectorError(
-                "Collected rows cannot be sent to the client.",
-                detail=str(error),
-                hint="Collect plain data: numbers, text, tuples, dataclasses of an importable module.",
-            ) from error
-        if len(encoded) > COLLECT_SIZE_MAX_BYTES:
-            raise ConnectorError(
-                f"{len(rows)} collected rows take {len(encoded)} bytes.",
-                detail=f"At most {COLLECT_SIZE_MAX_BYTES} bytes travel to the client at once.",
-                hint="Write large results to files and collect their names.",
-            )
-        collect.permits.take()
-        self._outbox.post(
-            CollectedRows(
-                self._epoch,
-                deployment.job_id,
-                deployment.vertex_id,
-                collect_id,
-                deployment.subtask_index,
-                collect.sequence,
-                encoded,
-                finished,
-            )
-        )
-        collect.sequence += 1
-
-    def _post_event(self, task: Task, from_subtask: int, to_subtask: int, payload: bytes) -> None:
-        deployment = task.deployment
-        self._outbox.post(
-            OperatorEvent(
-                self._epoch, deployment.job_id, deployment.vertex_id, 0, from_subtask, to_subtask, payload
-            )
-        )
-
-
-class _Collect:
-    """The collect sink of one subtask: how far it is, and how far ahead of the client it may run."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.permits = Permits(COLLECT_UNACKED_MAX)
-        self.sequence = 0
+        self._collects.emit(task, collect_id, rows, finished)
 
 
 def run_worker(boot: WorkerBoot) -> None:
@@ -428,6 +361,7 @@ def run_worker(boot: WorkerBoot) -> None:
     log_path = Path(boot.log_dir) / "tasks" / boot.job_id / f"{boot.allocation_id}.jsonl"
     configure_logging(f"worker-{boot.allocation_id}", None, settings[LOG_LEVEL])
     redirect_output(log_path, boot.echo_output)
+    get_logger().debug("the worker began", managed_memory=size_text(boot.managed_memory_bytes))
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     SlotWorker(boot, context).run()
     flush_output()

@@ -29,3 +29,6 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     echo_output: bool  # embedded cluster: print() also reaches the terminal
     curve_public_key: str = ""  # "" on loopback without keys
     curve_secret_key: str = ""
+    managed_memory_bytes: int = 0  # this slot's share of what state backends and operators are given
+    memory_limit_bytes: int = 0  # all the slot may use; 0: no limit
+    external_resources: dict[str, list[int]] = {}  # pieces of named resources that are this slot's

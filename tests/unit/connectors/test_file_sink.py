@@ -24,6 +24,7 @@ from zmflow.connectors import (
     TextFileSink,
     TextFileSource,
 )
+from zmflow.connectors.file_sink import PartFileWriter
 from zmflow.errors import ConnectorError
 
 
@@ -41,19 +42,21 @@ class Point(msgspec.Struct):
     x: int
 
 
-def writer(sink: Sink[Any], subtask: int = 0, parallelism: int = 1) -> SinkWriter[Any]:
-    """The writer of a subtask, made from a sink that has travelled."""
+def writer(sink: Sink[Any], subtask: int = 0, parallelism: int = 1, attempt: int = 0) -> SinkWriter[Any]:
+    """The writer of an attempt of a subtask, made from a sink that has travelled."""
 
     def emit(accumulator: str, rows: Sequence[Any], finished: bool) -> None:
         raise AssertionError("A file sink sends nothing to the client.")
 
     travelled: Sink[Any] = pickle.loads(pickle.dumps(sink))
-    return travelled.create_writer(WriterContext(runtime_context(subtask, parallelism), emit))
+    return travelled.create_writer(WriterContext(runtime_context(subtask, parallelism, attempt), emit))
 
 
-def write(sink: Sink[Any], *batches: Sequence[Any], subtask: int = 0, parallelism: int = 1) -> None:
+def write(
+    sink: Sink[Any], *batches: Sequence[Any], subtask: int = 0, parallelism: int = 1, attempt: int = 0
+) -> None:
     """Writes batches as a task that completes does."""
-    target = writer(sink, subtask, parallelism)
+    target = writer(sink, subtask, parallelism, attempt)
     for batch in batches:
         target.write_batch(batch)
     target.flush(True)
@@ -106,6 +109,54 @@ def test_existing_parts_are_refused(tmp_path: Path) -> None:
     assert caught.value.detail == f"{tmp_path}: part-0 and 1 more"
     with pytest.raises(ConnectorError, match="Not a directory"):
         TextFileSink(tmp_path / "notes").validate()
+
+
+def killed(target: SinkWriter[Any], *values: Any) -> None:
+    """What kill -9 leaves of a writer: its temporary file."""
+    assert isinstance(target, PartFileWriter)
+    target.write_batch(values)
+    target._file.close()
+
+
+def test_a_restarted_task_replaces_its_part_and_what_a_killed_attempt_left(tmp_path: Path) -> None:
+    """Files of other subtasks, of other sinks and of later attempts are not touched."""
+    sink = TextFileSink[str](tmp_path, suffix=".txt")
+    other = TextFileSink[str](tmp_path, suffix=".other")
+    write(sink, ["first"], subtask=1, parallelism=2)
+    killed(writer(sink, 1, 2, attempt=1), "half")
+    killed(writer(sink, 0, 2, attempt=1), "of another subtask")
+    killed(writer(other, 1, 2, attempt=1), "of another sink")
+    again = writer(sink, 1, 2, attempt=2)
+    assert [name.rpartition("inprogress-")[0] for name in names(tmp_path) if name.startswith(".")] == [
+        ".part-0.txt.",
+        ".part-1.other.",
+        ".part-1.txt.",
+    ]
+    assert (tmp_path / "part-1.txt").read_text() == "first\n"
+    again.write("second")
+    again.close(True)
+    assert (tmp_path / "part-1.txt").read_text() == "second\n"
+    assert [name for name in names(tmp_path) if name.startswith(".part-1.txt")] == []
+
+
+def test_fewer_subtasks_after_a_restart_leave_no_part_of_those_that_are_no_more(tmp_path: Path) -> None:
+    """Neither a part nor what was left of one: subtask 0 looks after them. Live subtasks keep theirs."""
+    sink = TextFileSink[str](tmp_path)
+    for subtask in range(4):
+        write(sink, ["wide"], subtask=subtask, parallelism=4)
+    killed(writer(sink, 3, 4, attempt=1), "half")
+    write(sink, ["narrow"], subtask=1, parallelism=2, attempt=2)
+    write(sink, ["narrow"], subtask=0, parallelism=2, attempt=2)
+    assert names(tmp_path) == ["part-0", "part-1"]
+    assert read_all(TextFileSource(tmp_path)) == ["narrow", "narrow"]
+
+
+def test_two_sinks_may_share_a_directory_when_their_suffixes_differ(tmp_path: Path) -> None:
+    """Completing one does not remove what the other has completed."""
+    write(TextFileSink(tmp_path), ["a"])
+    write(JsonLinesFileSink(tmp_path), ["b"])
+    write(TextFileSink(tmp_path), ["c"], attempt=1)
+    assert names(tmp_path) == ["part-0", "part-0.jsonl"]
 
 
 def test_overwriting_leaves_no_part_of_the_earlier_job(tmp_path: Path) -> None:

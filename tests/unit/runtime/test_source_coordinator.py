@@ -1,15 +1,23 @@
-"""The enumerator's thread: requests in, assignments out, and failures that nobody waits for in vain."""
+"""The enumerator's thread: requests in, assignments out, readers that come back, failures nobody misses."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import cloudpickle
 import pytest
 
+from zmflow.api.collections import CollectionSource, SequenceSource
 from zmflow.api.functions import RuntimeContext
+from zmflow.api.operators import SourceOperator
 from zmflow.api.sources import Source, SourceReader, SplitEnumerator, SplitEnumeratorContext
-from zmflow.protocol.messages import TaskFailure
+from zmflow.connectors import TextFileSource
+from zmflow.graph.job_graph import ChainNode, ChainSpec
+from zmflow.protocol.messages import TaskDeployment
 from zmflow.runtime.source_coordinator import (
     ADD_SPLITS,
     ENUMERATOR_FAILED,
@@ -20,86 +28,224 @@ from zmflow.runtime.source_coordinator import (
 
 WAIT_S = 20.0
 
+FAILS_IN: list[str] = []
+"""Where enumerators fail, now."""
+
+CLOSED: SimpleQueue[str] = SimpleQueue()
+
 
 class Letters(Source[str, str]):
-    """One split for each subtask, then no more; fails where it is told to."""
+    """Splits a, b, c, ... until there are no more; what comes back goes first."""
 
-    def __init__(self, fails_in: str) -> None:
-        self.fails_in = fails_in
+    def __init__(self, splits: str, first: Sequence[str] = ()) -> None:
+        self.splits = splits
+        self.first = first
 
     def create_enumerator(self, context: SplitEnumeratorContext[str]) -> SplitEnumerator[str]:
-        return LettersEnumerator(context, self.fails_in)
+        step("create_enumerator")
+        return LettersEnumerator(context, self.splits, self.first)
 
     def create_reader(self, context: RuntimeContext) -> SourceReader[str, str]:
         raise AssertionError("only the enumerator is tested")
 
 
-class LettersEnumerator(SplitEnumerator[str]):
-    def __init__(self, context: SplitEnumeratorContext[str], fails_in: str) -> None:
-        self.context = context
-        self.fails_in = fails_in
-        self.seen: set[int] = set()
+def step(name: str) -> None:
+    if name in FAILS_IN:
+        raise ValueError(f"failed in {name}")
 
-    def step(self, name: str) -> None:
-        if name == self.fails_in:
-            raise ValueError(f"failed in {name}")
+
+class LettersEnumerator(SplitEnumerator[str]):
+    def __init__(self, context: SplitEnumeratorContext[str], splits: str, first: Sequence[str]) -> None:
+        self.context = context
+        self.left = list(splits)
+        self.first = first
 
     def start(self) -> None:
-        self.step("start")
+        step("start")
+        for subtask, split in enumerate(self.first):
+            self.context.assign_splits([split], subtask)
 
     def handle_split_request(self, subtask: int) -> None:
-        self.step("request")
-        if subtask in self.seen:
-            self.context.signal_no_more_splits(subtask)
+        step("handle_split_request")
+        if self.left:
+            self.context.assign_splits([self.left.pop(0)], subtask)
         else:
-            self.seen.add(subtask)
-            self.context.assign_splits([f"split of {subtask}"], subtask)
+            self.context.signal_no_more_splits(subtask)
+
+    def add_splits_back(self, splits: Sequence[str], subtask: int) -> None:
+        step("add_splits_back")
+        self.left[:0] = splits
 
     def close(self) -> None:
-        self.step("close")
+        CLOSED.put("closed")
+        step("close")
+
+
+Sent = tuple[int, int, str, Any]
 
 
 class Running:
-    def __init__(self, fails_in: str = "nothing") -> None:
-        self.inbox: SimpleQueue[int | None] = SimpleQueue()
-        self.sent: SimpleQueue[tuple[int, str, Any]] = SimpleQueue()
-        self.failures: SimpleQueue[BaseException] = SimpleQueue()
-        self.coordinator = SourceCoordinator(Letters(fails_in), 3, self.inbox, self._send, self._fail)
+    """A coordinator and what it has sent: (subtask, attempt, verb, argument)."""
+
+    def __init__(self, source: Source[Any, Any], parallelism: int = 3) -> None:
+        self.sent: SimpleQueue[Sent] = SimpleQueue()
+        spec = ChainSpec([ChainNode("o0", "Letters", SourceOperator(source), -1)])
+        deployment = TaskDeployment(
+            attempt_id="j/v1/0/0",
+            job_id="j",
+            job_name="job",
+            vertex_id="v1",
+            vertex_name="chain",
+            subtask_index=0,
+            parallelism=parallelism,
+            max_parallelism=128,
+            attempt_number=0,
+            operators=cloudpickle.dumps(spec),
+            gate_channels=[],
+            partitions=[],
+            settings={},
+            py_files=[],
+        )
+        self.coordinator = SourceCoordinator(deployment, "here", self._send)
         self.coordinator.start()
 
-    def _fail(self, error: BaseException) -> TaskFailure:
-        self.failures.put(error)
-        return TaskFailure("user", f"failed: {error}")
+    def _send(self, subtask: int, attempt: int, payload: bytes) -> None:
+        self.sent.put((subtask, attempt, *decode_event(payload)))
 
-    def _send(self, subtask: int, payload: bytes) -> None:
-        self.sent.put((subtask, *decode_event(payload)))
+    def ask(self, subtask: int, attempt: int = 0) -> Sent:
+        """A request and its answer."""
+        self.coordinator.request(subtask, attempt)
+        return self.sent.get(timeout=WAIT_S)
+
+    def end(self) -> None:
+        self.coordinator.stop()
+        self.coordinator.join()
+        assert self.sent.empty()
+
+
+@pytest.fixture(autouse=True)
+def _healthy() -> Iterator[None]:
+    FAILS_IN.clear()
+    while not CLOSED.empty():
+        CLOSED.get()
+    yield
+    FAILS_IN.clear()
 
 
 def test_requests_are_answered_in_order() -> None:
-    """Each request leads to what the enumerator decides, for the subtask that asked."""
-    running = Running()
-    for subtask in (2, 0, 2):
-        running.inbox.put(subtask)
-    answers = [running.sent.get(timeout=WAIT_S) for _ in range(3)]
-    assert answers == [
-        (2, ADD_SPLITS, ["split of 2"]),
-        (0, ADD_SPLITS, ["split of 0"]),
-        (2, NO_MORE_SPLITS, None),
-    ]
-    running.coordinator.stop()
-    assert running.failures.empty()
+    """Each request leads to what the enumerator decides, for the attempt that asked."""
+    running = Running(Letters("ab"))
+    assert running.ask(2) == (2, 0, ADD_SPLITS, ["a"])
+    assert running.ask(0, attempt=4) == (0, 4, ADD_SPLITS, ["b"])
+    assert running.ask(2) == (2, 0, NO_MORE_SPLITS, None)
+    running.end()
+    assert CLOSED.get(timeout=WAIT_S) == "closed"
 
 
-@pytest.mark.parametrize("where", ["start", "request", "close"])
+def test_a_restarted_reader_finds_its_splits_again() -> None:
+    """Everything its last attempts were given goes back before its request is served, also when all were
+    told that there is no more."""
+    running = Running(Letters("abcd"))
+    for subtask, split in ((1, "a"), (0, "b"), (1, "c"), (1, "d")):
+        assert running.ask(subtask) == (subtask, 0, ADD_SPLITS, [split])
+    assert running.ask(0) == (0, 0, NO_MORE_SPLITS, None)
+    assert running.ask(1) == (1, 0, NO_MORE_SPLITS, None)
+    again = [running.ask(1, attempt=2) for _ in range(4)]
+    assert again == [(1, 2, ADD_SPLITS, [split]) for split in "acd"] + [(1, 2, NO_MORE_SPLITS, None)]
+    assert running.ask(1, attempt=3) == (1, 3, ADD_SPLITS, ["a"])
+    running.end()
+
+
+def test_a_late_request_of_an_older_attempt_is_not_served() -> None:
+    """Its split would be read by nobody."""
+    running = Running(Letters("ab"))
+    assert running.ask(0, attempt=1) == (0, 1, ADD_SPLITS, ["a"])
+    running.coordinator.request(0, 0)
+    assert running.ask(0, attempt=1) == (0, 1, ADD_SPLITS, ["b"])
+    running.end()
+
+
+def test_splits_given_before_a_reader_asks_wait_for_it() -> None:
+    """An enumerator may assign in ``start``; only the reader's first word tells which attempt lives."""
+    running = Running(Letters("c", first="ab"))
+    assert running.ask(1, attempt=5) == (1, 5, ADD_SPLITS, ["b"])
+    assert running.sent.get(timeout=WAIT_S) == (1, 5, ADD_SPLITS, ["c"])
+    assert running.ask(1, attempt=6) == (1, 6, ADD_SPLITS, ["b"])
+    running.end()
+
+
+@pytest.mark.parametrize("where", ["create_enumerator", "start", "handle_split_request"])
 def test_a_failing_enumerator_fails_every_reader(where: str) -> None:
-    """The task beside it gets the error, the others its text: also those that outlive that task."""
-    running = Running(where)
-    running.inbox.put(1)
-    if where == "close":
-        running.sent.get(timeout=WAIT_S)
-        running.coordinator.stop()
-    error = running.failures.get(timeout=WAIT_S)
-    assert str(error) == f"failed in {where}"
-    told = [running.sent.get(timeout=WAIT_S) for _ in range(2)]
-    assert [(subtask, verb) for subtask, verb, _ in told] == [(1, ENUMERATOR_FAILED), (2, ENUMERATOR_FAILED)]
-    assert all(failure.summary == f"failed: failed in {where}" for _, _, failure in told)
+    """Each hears of it: those that have asked at once, the others when they ask."""
+    FAILS_IN.append(where)
+    running = Running(Letters("ab"))
+    told = [running.ask(subtask) for subtask in (1, 0, 2)]
+    assert [(subtask, verb) for subtask, _, verb, _ in told] == [(n, ENUMERATOR_FAILED) for n in (1, 0, 2)]
+    for *_, failure in told:
+        assert failure.operator_name == "Letters"
+        assert f"failed in {where}" in failure.summary
+    running.end()
+
+
+def test_an_enumerator_that_failed_begins_anew_when_nobody_has_splits_of_it() -> None:
+    """Restarted readers get a new one; until the last split of the old one is back, they fail again."""
+    running = Running(Letters("abc"))
+    assert running.ask(0)[2] == ADD_SPLITS
+    assert running.ask(1)[2] == ADD_SPLITS
+    FAILS_IN.append("handle_split_request")
+    told = [running.ask(1), running.sent.get(timeout=WAIT_S)]
+    assert sorted(subtask for subtask, *_ in told) == [0, 1]
+    FAILS_IN.clear()
+    assert running.ask(0, attempt=1)[2] == ENUMERATOR_FAILED
+    assert running.ask(1, attempt=1) == (1, 1, ADD_SPLITS, ["a"])
+    assert running.ask(0, attempt=2) == (0, 2, ADD_SPLITS, ["b"])
+    running.end()
+
+
+def test_failing_to_take_splits_back_is_a_failure_of_the_enumerator() -> None:
+    """The reader that came back hears of it instead of waiting."""
+    FAILS_IN.append("add_splits_back")
+    running = Running(Letters("ab"))
+    running.ask(1)
+    _, attempt, verb, failure = running.ask(1, attempt=1)
+    assert (attempt, verb) == (1, ENUMERATOR_FAILED)
+    assert "failed in add_splits_back" in failure.summary
+    running.end()
+
+
+def test_an_error_in_close_concerns_nobody() -> None:
+    """The enumerator is not needed any more."""
+    FAILS_IN.append("close")
+    running = Running(Letters("a"))
+    running.ask(0)
+    running.end()
+
+
+def drain(running: Running, subtask: int, attempt: int) -> list[list[Any]]:
+    """All a reader gets until it is told that there is no more."""
+    got = []
+    while (answer := running.ask(subtask, attempt))[2] == ADD_SPLITS:
+        got.append(answer[3])
+    return got
+
+
+@pytest.mark.parametrize("kind", ["collection", "sequence", "files"])
+def test_built_in_enumerators_give_a_restarted_reader_the_same_splits(kind: str, tmp_path: Path) -> None:
+    """In the same order and the same portions."""
+    sources: dict[str, Source[Any, Any]] = {
+        "collection": CollectionSource("abc"),
+        "sequence": SequenceSource(1, 1000),
+    }
+    if kind == "files":
+        for number, size in enumerate((30, 0, 7, 1, 1, 95)):
+            (tmp_path / f"{number}.txt").write_text("x" * size)
+        sources["files"] = TextFileSource(tmp_path, split_size_bytes=10)
+    running = Running(sources[kind], parallelism=2)
+    first = [running.ask(0)[3], *drain(running, 1, 0)]
+    again = drain(running, 1, 1)
+    assert again == first[1:]
+    assert drain(running, 0, 1) == first[:1]
+    if kind == "files":
+        assert any(len(bundle) > 1 for bundle in first)
+        assert all(re.search(r"\d\.txt$", split.path) for bundle in first for split in bundle)
+    running.end()

@@ -11,7 +11,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from zmflow.api.functions import RuntimeContext
+from zmflow.api.functions import MapFunction, RuntimeContext
 from zmflow.api.operators import MapOperator, Operator, SinkFunctionOperator, SinkOperator, SourceOperator
 from zmflow.api.sinks import Sink, SinkWriter, WriterContext
 from zmflow.api.sources import (
@@ -46,6 +46,7 @@ class Environment:
     host = "here"
 
     def __init__(self) -> None:
+        self.external_resources = {"gpu": [1, 3]}
         self.states: SimpleQueue[tuple[TaskState, TaskFailure | None]] = SimpleQueue()
         self.requests: SimpleQueue[int] = SimpleQueue()
 
@@ -54,9 +55,6 @@ class Environment:
 
     def request_split(self, task: Task) -> None:
         self.requests.put(task.deployment.subtask_index)
-
-    def start_enumerator(self, task: Task) -> None:
-        pass
 
     def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
         raise AssertionError("no collect sink here")
@@ -87,6 +85,7 @@ def task(environment: Environment, *operators: Operator, gates: tuple[int, ...] 
             partitions=[],
             settings={},
             py_files=[],
+            managed_memory={"OPERATOR": 70},
         ),
         Settings(),
         environment,
@@ -209,6 +208,30 @@ def test_the_first_error_and_its_operator_survive_closing() -> None:
     assert failure.operator_name == "op1"
     assert "cannot write 7" in failure.summary
     assert SEEN == [("closed", False)]
+
+
+class Resources(MapFunction[int, Any]):
+    """What the context says of resources."""
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self.context = runtime_context
+
+    def map(self, value: int) -> Any:
+        context = self.context
+        gpus = [gpu.get_property("index") for gpu in context.get_external_resource_infos("gpu")]
+        return context.get_managed_memory_bytes(), context.get_managed_memory_bytes("STATE_BACKEND"), gpus
+
+
+def test_functions_see_their_memory_and_the_pieces_of_their_slot() -> None:
+    """What nobody asked for is none."""
+    environment = Environment()
+    running = task(environment, MapOperator(Resources()), SinkFunctionOperator(SEEN_APPEND), gates=(1,))
+    running.start()
+    channel = LocalChannel(running.gates[0][0], permits=1)
+    channel.send([1])
+    channel.end()
+    assert environment.end() == ("FINISHED", None)
+    assert SEEN == [(70, 0, ["1", "3"])]
 
 
 @pytest.mark.parametrize("forgiving", [False, True])
