@@ -69,6 +69,9 @@ class _OneSplit(SplitEnumerator[int]):
             self._context.assign_splits([0], subtask)
         self._context.signal_no_more_splits(subtask)
 
+    def add_splits_back(self, splits: Sequence[int], subtask: int) -> None:  # noqa: ARG002 - of the interface
+        self._given = False
+
 
 class FixedRateSource(Source[Record, int]):
     """``records`` records at ``rate_per_s``, each stamped with the moment at which it is due."""

@@ -86,6 +86,9 @@ class _EndlessEnumerator(SplitEnumerator[int]):
     def handle_split_request(self, subtask: int) -> None:
         self._context.assign_splits([0], subtask)
 
+    def add_splits_back(self, splits: Sequence[int], subtask: int) -> None:
+        """Every reader has a split of its own, which it is given again when it asks."""
+
 
 class EndlessSource(Source[str, int]):
     """Texts of 1 KiB, as fast as they are taken, for ever."""
