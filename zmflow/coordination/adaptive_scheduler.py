@@ -181,7 +181,7 @@ class AdaptiveScheduler(Scheduler):
     def wants_to_rescale(self, now_ms: int) -> bool:
         """Whether the slots there are by now are worth a restart at a higher parallelism."""
         self._rescale_due_ms = None
-        if self._winds_down:
+        if self._winds_down or self.pinned:
             return False
         feasible = self._feasible()
         if feasible < self.parallelism + self._increase:
@@ -201,7 +201,7 @@ class AdaptiveScheduler(Scheduler):
     def next_move(self, now_ms: int) -> list[Subtask]:
         moved = super().next_move(now_ms)
         since_ms = self._drains_since_ms
-        if moved or since_ms is None or now_ms < since_ms + self._stabilization_ms:
+        if moved or since_ms is None or self.pinned or now_ms < since_ms + self._stabilization_ms:
             return moved
         self._drains_since_ms = None
         # Nothing came in the place of the slots there: it goes on with less, if that is allowed.
@@ -214,16 +214,21 @@ class AdaptiveScheduler(Scheduler):
 
     # -- time -------------------------------------------------------------------------------------
 
-    def deadline_ms(self) -> int | None:
-        instants = [super().deadline_ms(), self._rescale_due_ms]
-        if self._enough_since_ms is not None:
-            instants.append(self._enough_since_ms + self._stabilization_ms)
-        if self._drains_since_ms is not None:
-            instants.append(self._drains_since_ms + self._stabilization_ms)
+    def deadline_ms(self, *, running: bool) -> int | None:
+        instants = [super().deadline_ms(running=running)]
+        if not running:
+            if self._enough_since_ms is not None:
+                instants.append(self._enough_since_ms + self._stabilization_ms)
+        elif not self.pinned:
+            instants.append(self._rescale_due_ms)
+            if self._drains_since_ms is not None:
+                instants.append(self._drains_since_ms + self._stabilization_ms)
         return min((instant for instant in instants if instant is not None), default=None)
 
-    def slots_are_overdue(self, now_ms: int) -> bool:
-        return not self._feasible() and super().slots_are_overdue(now_ms)
+    def slots_deadline_ms(self) -> int | None:
+        if self._enough_since_ms is not None:
+            return None  # it will start with what there is
+        return super().slots_deadline_ms()
 
 
 def _covers(there: Mapping[ResourceProfile, int], need: Mapping[ResourceProfile, int]) -> bool:

@@ -296,7 +296,8 @@ class JobMaster:
                 return
             subtasks = self._restarts.begin(turn, self.job_id)
             self._cancel_deadline_ms = None
-            self.scheduler.leave_draining(turn, subtasks)
+            if pending.planned:
+                self.scheduler.leave_draining(turn, subtasks)
             self.scheduler.schedule(turn, self.scheduler.layout.renew(subtasks))
         if self.state in ("CREATED", "RESTARTING") and self.scheduler.deploy(turn):
             if self._times.deployed_ms is None:
@@ -305,8 +306,6 @@ class JobMaster:
 
     def _rearrange(self, turn: Turn) -> None:
         """Move tasks off a draining TaskManager, or scale, by a restart that is nobody's failure."""
-        if self._given:
-            return
         subtasks = self.scheduler.next_move(turn.now_ms)
         why = "they leave a draining TaskManager"
         if not subtasks and self.scheduler.wants_to_rescale(turn.now_ms):
@@ -391,7 +390,7 @@ class JobMaster:
         if self.state in ("CREATED", "RUNNING", "RESTARTING"):
             pending = self._restarts.pending
             if pending is None:
-                instants.append(self.scheduler.deadline_ms())
+                instants.append(self.scheduler.deadline_ms(running=self.state == "RUNNING"))
             elif not any(self._executions.at(subtask).live for subtask in pending.subtasks):
                 instants.append(pending.due_ms)
         return min((instant for instant in instants if instant is not None), default=None)
@@ -460,6 +459,7 @@ class JobMaster:
             turn.tell(self.job_id, "collected rows dropped: of an attempt that is over")
         elif self._watchers.rows(turn, msgspec.structs.replace(message, epoch=turn.epoch)):
             self._given[message.vertex_id, index] = None
+            self.scheduler.pinned = True
         else:
             turn.tell(self.job_id, "collected rows dropped: nobody takes them")
 

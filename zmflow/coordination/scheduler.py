@@ -53,6 +53,8 @@ class Scheduler:
         self._waits_since_ms: int | None = None
         self._wiring: Wiring | None = None
         self._withdrawn = False
+        self.pinned = False
+        """Whether its tasks must stay where they are: they cannot restart."""
         self.draining: dict[str, None] = {}
         """TaskManagers that are being emptied and hold slots of the job."""
 
@@ -288,7 +290,7 @@ class Scheduler:
         Restarting a region pulls in all that lives in its slots there, and so their regions; that is followed
         until nothing is added.
         """
-        for slot in self.pool if self.draining else ():
+        for slot in self.pool if self.draining and not self.pinned else ():
             if not slot.draining or slot.shared is None:
                 continue
             moved = {id(slot.shared): slot.shared}
@@ -323,9 +325,20 @@ class Scheduler:
         )
 
     def leave_draining(self, turn: Turn, subtasks: Iterable[Subtask]) -> None:
-        """These subtasks restart: those on a draining TaskManager leave it, if there is room elsewhere."""
-        holding = self.layout.sharing.holding(subtasks)
-        moved = [s for s in holding if s.physical is not None and s.physical.draining]
+        """These subtasks restart so that tasks can move: leave the slots on draining TaskManagers, if there is
+        room elsewhere.
+
+        Not called after a failure: that restarts fewer tasks, and a slot may hold others, or the split
+        enumerator of readers that run on.
+        """
+        executions = self.layout.executions
+        moved = [
+            shared
+            for shared in (self.layout.sharing.holding(subtasks) if self.draining else ())
+            if shared.physical is not None
+            and shared.physical.draining
+            and not any(executions.at(subtask).live for subtask in shared.subtasks)
+        ]
         if moved and self._has_room_for(moved):
             for shared in moved:
                 slot = self.vacate(shared, turn.now_ms)
@@ -334,8 +347,12 @@ class Scheduler:
 
     # -- time and checks --------------------------------------------------------------------------
 
-    def deadline_ms(self) -> int | None:
-        """When idle slots go back, the wait for slots ends, or the scheduler wants to look again."""
+    def deadline_ms(self, *, running: bool) -> int | None:  # noqa: ARG002 - of the interface
+        """When idle slots go back, the wait for slots ends, or the scheduler wants to look again.
+
+        Args:
+            running: whether the job is RUNNING, not on its way there.
+        """
         idle_ms = None if self.keeps_idle_slots else self.pool.deadline_ms()
         instants = (idle_ms, self.slots_deadline_ms())
         return min((instant for instant in instants if instant is not None), default=None)

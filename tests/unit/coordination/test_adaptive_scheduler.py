@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from zmflow.coordination.adaptive_scheduler import scaled
-from zmflow.protocol.messages import JobStatus
+from zmflow.protocol.messages import CollectedRows, JobStatus, WatchJob
 from zmflow.testing.control_plane import Behaviour, ControlPlane
 
-from .job_graphs import edge, graph, pipeline, runs_on, vertex
+from .job_graphs import edge, graph, pipeline, runs_on, submit, vertex
 from .test_drain import drain, used
 from .test_job_life import free_slots, run, status
 from .test_restarts import OFTEN, fail
@@ -157,3 +157,19 @@ def test_scaling_bounds_every_vertex_and_keeps_its_key_groups():
     small = scaled(big, 2)
     assert [v.parallelism for v in small.vertices] == [1, 2, 2]
     assert [v.max_parallelism for v in small.vertices] == [128, 128, 128]
+
+
+def test_a_job_whose_rows_were_collected_neither_moves_nor_scales():
+    """It cannot restart, so neither more slots nor a drain make it try, again and again."""
+    cluster = ControlPlane([2, 2], behaviour=runs_on)
+    client = cluster.add_client()
+    cluster.say(client, submit("j1", job(6)))
+    cluster.say(client, WatchJob(1, 2, "j1", collect=True))
+    cluster.advance(10_000)
+    cluster.from_worker(cluster.workers[0], CollectedRows(0, "j1", "v1", "c", 0, 0, b"rows", False))
+    cluster.settle()
+    drain(cluster, "tm-2")
+    cluster.add_taskmanager(4)
+    cluster.advance(200_000)
+    assert parallelism(cluster) == [4, 4]
+    assert {s.attempt_number for v in status(cluster).vertices for s in v.subtasks} == {0}

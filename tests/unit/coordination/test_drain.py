@@ -14,7 +14,7 @@ from zmflow.testing.control_plane import ControlPlane
 
 from .job_graphs import edge, graph, pipeline, runs_on, submit, vertex
 from .test_job_life import run, status
-from .test_restarts import OFTEN, attempts
+from .test_restarts import OFTEN, attempts, fail
 from .test_slot_protocol import taskmanagers
 
 
@@ -154,3 +154,17 @@ def test_co_located_tasks_move_together():
     ]
     assert places[0] == places[1]
     assert used(cluster) == {"tm-1": 0, "tm-2": 2}
+
+
+def test_a_failure_does_not_move_what_did_not_fail():
+    """A region that restarts in a shared slot of a draining TaskManager leaves its neighbours alone."""
+    cluster = ControlPlane([1], behaviour=runs_on)
+    run(cluster, graph([vertex("a"), vertex("b")], settings=OFTEN))
+    drain(cluster, "tm-1")
+    fail(cluster, "a")
+    cluster.add_taskmanager(1)
+    cluster.settle()
+    assert attempts(cluster) == {"b": 0}
+    cluster.advance(1_000)
+    assert attempts(cluster) == {"a": 2, "b": 1}, "it restarts where it was; then both move together"
+    assert used(cluster) == {"tm-1": 0, "tm-2": 1}
