@@ -325,8 +325,8 @@ class Scheduler:
         )
 
     def leave_draining(self, turn: Turn, subtasks: Iterable[Subtask]) -> None:
-        """These subtasks restart so that tasks can move: leave the slots on draining TaskManagers, if there is
-        room elsewhere.
+        """These subtasks restart so that tasks can move: leave the slots on draining TaskManagers, if there
+        is room elsewhere.
 
         Not called after a failure: that restarts fewer tasks, and a slot may hold others, or the split
         enumerator of readers that run on.

@@ -13,10 +13,10 @@ Message                From → to           Meaning
 Hello                  TM, client → JM     first message of a connection: versions and role
 Welcome                JM → TM, client     accepted; the epoch from now on
 Refused                JM → TM, client     not accepted, or a request failed: message, detail, hint
-RegisterTaskManager    TM → JM             identity, slots, what still runs there
+RegisterTaskManager    TM → JM             identity, slots, what they are cut from
 TaskManagerRegistered  JM → TM             accepted, heartbeats begin
-Heartbeat              TM → JM             alive, with task metrics
-HeartbeatAck           JM → TM             alive too
+Heartbeat              TM → JM             alive, and the time by its clock
+HeartbeatAck           JM → TM             alive too: extends the lease
 UnknownTaskManager     JM → TM             register again
 DeregisterTaskManager  TM → JM             leaves on purpose
 AllocateSlot           JM → TM             fork a worker for this job in this slot
