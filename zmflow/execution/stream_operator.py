@@ -1,0 +1,102 @@
+"""What a chain drives: operators that keep state, timers or time of their own.
+
+A chain calls one method at a time, on the task's thread: batches, watermarks, the status of the input,
+the passing of processing time, the end. An operator answers through its ``Output``. Stateless functions are
+not operators of this kind: they are compiled into the chain (``chain_code``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from zmflow.api.functions import RuntimeContext
+from zmflow.execution.batches import Rows
+
+__all__ = ["MAX_WATERMARK", "MIN_WATERMARK", "OperatorContext", "Output", "StreamOperator", "Timestamps"]
+
+MIN_WATERMARK = -(2**63)
+"""Event time before the first watermark: Flink's Long.MIN_VALUE."""
+
+MAX_WATERMARK = 2**63 - 1
+"""Event time at the end of the input: every timer fires, every window closes."""
+
+Timestamps: TypeAlias = Sequence[int] | None
+"""Milliseconds, one for each row of a batch; None for a stream whose records have no timestamps."""
+
+
+class Output(Protocol):
+    """What follows an operator in its chain."""
+
+    def emit(self, rows: Rows, timestamps: Timestamps) -> None:
+        """Hand on rows; the list is not the operator's any more."""
+        ...
+
+    def emit_side(self, tag_id: str, rows: Rows, timestamps: Timestamps) -> None:
+        """Hand on rows of a side output; nothing happens where nobody reads it."""
+        ...
+
+    def emit_watermark(self, watermark_ms: int) -> None:
+        """Event time has reached this. Only operators that make watermarks call it: for the others the chain
+        hands on what came in, after ``advance_watermark`` has returned."""
+        ...
+
+    def emit_status(self, *, idle: bool) -> None:
+        """This stream will say nothing for a while, or does again. As with watermarks, for who makes them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorContext:
+    """What an operator is given when it is opened.
+
+    Args:
+        runtime: where it runs; ``runtime.operator_name`` is its own.
+        output: what follows it.
+        processing_time: the clock, milliseconds since 1970.
+        batch_mode: whether the job runs in BATCH mode: final results only, one key at a time.
+    """
+
+    runtime: RuntimeContext
+    output: Output
+    processing_time: Callable[[], int]
+    batch_mode: bool = False
+
+
+class StreamOperator:
+    """One operator of a chain. Methods are called in the order of this class; all but ``process`` may be left
+    as they are.
+
+    ``makes_watermarks``: incoming watermarks and statuses end here, except ``MAX_WATERMARK``; what goes on is
+    what the operator emits itself.
+    """
+
+    makes_watermarks = False
+
+    def open(self, context: OperatorContext) -> None:
+        """Called once, before anything else."""
+
+    def process(self, rows: Rows, timestamps: Timestamps) -> None:  # noqa: ARG002 - of the interface
+        """A batch of the first input."""
+        raise TypeError(f"{type(self).__name__} has no input")
+
+    def process_second(self, rows: Rows, timestamps: Timestamps) -> None:  # noqa: ARG002 - likewise
+        """A batch of the second input, of operators that have two."""
+        raise TypeError(f"{type(self).__name__} has no second input")
+
+    def advance_watermark(self, watermark_ms: int) -> None:
+        """Event time (the least of all inputs) has reached this; it never goes back."""
+
+    def next_processing_time_ms(self) -> int | None:
+        """When ``advance_processing_time`` has something to do; None: not before something happens."""
+        return None
+
+    def advance_processing_time(self, now_ms: int) -> None:
+        """The clock shows this."""
+
+    def finish(self) -> None:
+        """The input has ended, after ``MAX_WATERMARK``: hand out what was kept."""
+
+    def close(self) -> None:
+        """Called once, whatever happened. Nothing may be emitted any more."""
