@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from zmflow.config import Settings
-from zmflow.config.options import JOB_PRIORITY, SCHEDULER, TASK_CANCELLATION_TIMEOUT
+from zmflow.config.options import HEARTBEAT_TIMEOUT, JOB_PRIORITY, SCHEDULER, TASK_CANCELLATION_TIMEOUT
 from zmflow.coordination.adaptive_scheduler import AdaptiveScheduler
 from zmflow.coordination.execution_graph import Execution, ExecutionGraph
 from zmflow.coordination.job_restarts import JobRestarts
@@ -72,6 +72,8 @@ class JobMaster:
         self._restarts = JobRestarts(settings, chance)
         self._watchers = JobWatchers(self.status)
         self._grace_ms = max(0, settings[TASK_CANCELLATION_TIMEOUT])
+        # A TaskManager that does not answer may be cut off and not gone: its tasks run until its lease ends.
+        self._margin_ms = max(CANCELLATION_MARGIN_MS, settings[HEARTBEAT_TIMEOUT])
         self._times = JobTimes(turn.wall_ms)
         self._cancel_deadline_ms: int | None = None
         self._given: dict[Subtask, None] = {}  # subtasks whose collected rows left for the client
@@ -353,7 +355,7 @@ class JobMaster:
             message = CancelTasks(turn.epoch, allocation, attempts, self._grace_ms)
             self._resources.send(turn, slot.taskmanager_id, message)
         if asked:
-            self._cancel_deadline_ms = turn.now_ms + self._grace_ms + CANCELLATION_MARGIN_MS
+            self._cancel_deadline_ms = turn.now_ms + self._grace_ms + self._margin_ms
 
     def _settle(self, turn: Turn) -> None:
         if self.state == "RUNNING" and self._executions.count("FINISHED") == self._executions.total:

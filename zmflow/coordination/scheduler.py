@@ -128,6 +128,15 @@ class Scheduler:
         """Whether slots without tasks are kept however long: they gather until there are enough."""
         return self.waits_for_slots
 
+    def _kept_profiles(self) -> frozenset[ResourceProfile] | None:
+        """Profiles whose idle slots are kept; None: all. A slot of a profile that nothing waits for goes back
+        even while others are waited for: it may hold the very resources they need."""
+        if not self.keeps_idle_slots:
+            return frozenset()
+        if len(self.layout.sharing.needed()) == 1:
+            return None
+        return frozenset(shared.profile for shared in self.layout.sharing.missing())
+
     @property
     def slots_required(self) -> int:
         """Slots the job needs while all of it runs."""
@@ -258,7 +267,8 @@ class Scheduler:
 
     def return_idle(self, turn: Turn) -> None:
         """Give back the slots that have been idle for long, unless there will be tasks for them."""
-        for slot in [] if self.keeps_idle_slots else self.pool.overdue(turn.now_ms):
+        kept = self._kept_profiles()
+        for slot in [] if kept is None else self.pool.overdue(turn.now_ms, kept):
             turn.tell(self.job_id, f"{slot.allocation_id} is given back: it was idle for slot.idle.timeout")
             self.give_back(turn, slot)
 
@@ -353,7 +363,8 @@ class Scheduler:
         Args:
             running: whether the job is RUNNING, not on its way there.
         """
-        idle_ms = None if self.keeps_idle_slots else self.pool.deadline_ms()
+        kept = self._kept_profiles()
+        idle_ms = None if kept is None else self.pool.deadline_ms(kept)
         instants = (idle_ms, self.slots_deadline_ms())
         return min((instant for instant in instants if instant is not None), default=None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zmflow.coordination.slots import PhysicalSlot
+from zmflow.protocol.messages import ResourceProfile
 
 __all__ = ["SlotPool"]
 
@@ -63,19 +64,22 @@ class SlotPool:
         """The slots on a TaskManager."""
         return [slot for slot in self._slots.values() if slot.taskmanager_id == taskmanager_id]
 
-    def overdue(self, now_ms: int) -> list[PhysicalSlot]:
-        """Slots that have been idle for the timeout."""
+    def overdue(self, now_ms: int, kept: frozenset[ResourceProfile] = frozenset()) -> list[PhysicalSlot]:
+        """Slots that have been idle for the timeout, apart from those of the profiles that are kept."""
         found = []
         for allocation, since_ms in self._idle.items():
             if now_ms - since_ms < self._idle_timeout_ms:
                 break
-            found.append(self._slots[allocation])
+            if self._slots[allocation].profile not in kept:
+                found.append(self._slots[allocation])
         return found
 
-    def deadline_ms(self) -> int | None:
+    def deadline_ms(self, kept: frozenset[ResourceProfile] = frozenset()) -> int | None:
         """When the next idle slot is to be given back."""
-        since_ms = next(iter(self._idle.values()), None)
-        return None if since_ms is None else since_ms + self._idle_timeout_ms
+        for allocation, since_ms in self._idle.items():
+            if self._slots[allocation].profile not in kept:
+                return since_ms + self._idle_timeout_ms
+        return None
 
     def check(self) -> None:
         """Idle slots are slots of the pool, oldest first."""

@@ -251,3 +251,22 @@ def test_tasks_mode_evens_out_tasks():
     run(cluster, job)
     assert [sum(len(slot.tasks) for slot in tm.slots) for tm in taskmanagers(cluster)] == [4, 4]
     assert [len(slot.tasks) for tm in taskmanagers(cluster) for slot in tm.slots] == [2, 2, 2, 2]
+
+
+def test_an_idle_slot_of_another_profile_does_not_hold_what_a_missing_one_needs():
+    """A job that waits for a plain slot gives back a large one it has no use for any more."""
+    big = ResourceProfile(3_500, 7 * 2**30, 0)
+    cluster = ControlPlane([2], behaviour=runs_on, settings={"slot.idle.timeout": "5 s"})
+    settings = {"restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.attempts": "9"}
+    run(cluster, graph([vertex("a", 1, "big"), vertex("b")], settings=settings, resources={"big": big}))
+    assert status(cluster).summary.state == "CREATED", "a large and a plain slot do not fit together"
+    cluster.add_taskmanager(1)
+    cluster.settle()
+    assert status(cluster).summary.state == "RUNNING"
+    worker = next(w for w in cluster.workers if any(t.vertex_id == "a" for t in w.live.values()))
+    (attempt,) = worker.live
+    cluster.from_worker(worker, worker.report(attempt, "FINISHED"))
+    cluster.settle()
+    cluster.stop("tm-2")
+    cluster.advance(10_000)
+    assert status(cluster).summary.state == "RUNNING", "the plain slot is cut where the large one was"
