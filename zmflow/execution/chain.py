@@ -10,9 +10,9 @@ from __future__ import annotations
 import linecache
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from zmflow.api.functions import Function, RuntimeContext, SinkContext, SinkFunction, plain_callable
 from zmflow.api.operators import (
@@ -29,47 +29,15 @@ from zmflow.api.operators import (
 from zmflow.api.sinks import SinkWriter, WriterContext
 from zmflow.errors import ProtocolError
 from zmflow.execution.aggregates import AdaptingCombine
-from zmflow.execution.batches import Rows
+from zmflow.execution.batches import Batch, TimedRows
 from zmflow.execution.chain_code import SegmentCode, Step, compile_segment
+from zmflow.execution.operator_factory import FACTORIES
+from zmflow.execution.stages import BatchConsumer, EventConsumer, OperatorStage, Segment, Stage
+from zmflow.execution.stream_operator import OperatorContext, StreamOperator
+from zmflow.execution.time_events import TimeEvent
 from zmflow.graph.job_graph import ChainNode, ChainSpec
 
-__all__ = ["Chain", "RowsConsumer"]
-
-FINAL_BATCH_ROWS = 1024
-"""Rows per batch when a final-only aggregate hands out its state: like a source's batch."""
-
-
-class RowsConsumer(Protocol):
-    """Takes the rows that leave a segment."""
-
-    def __call__(self, rows: Rows, /) -> None: ...
-
-
-@dataclass(slots=True)
-class _Segment:
-    code: SegmentCode | None
-    final_state: dict[Any, Any] | None = None  # of a final-only aggregate at its end
-    consumers: list[RowsConsumer] = field(default_factory=list)
-    following: list[_Segment] = field(default_factory=list)
-
-    def take(self, rows: Rows) -> None:
-        if self.code is not None:
-            rows = self.code.run(rows, self.hand_on)
-        if rows:
-            self.hand_on(rows)
-
-    def hand_on(self, rows: Rows) -> None:
-        for consumer in self.consumers:
-            consumer(rows)
-
-    def finish(self) -> None:
-        if self.final_state is not None:
-            values = list(self.final_state.values())
-            self.final_state.clear()
-            for start in range(0, len(values), FINAL_BATCH_ROWS):
-                self.hand_on(values[start : start + FINAL_BATCH_ROWS])
-        for segment in self.following:
-            segment.finish()
+__all__ = ["Chain"]
 
 
 class _SinkFunctionWriter(SinkWriter[Any]):
@@ -90,26 +58,37 @@ class Chain:
     Args:
         spec: the chain, as unpickled from the job graph.
         context: where it runs; each function gets it with its operator's name.
-        outputs: for each ``spec.outputs``, what takes the rows.
+        outputs: for each ``spec.outputs``, what takes the batches.
         emit_to_client: see ``zmflow.api.sinks.WriterContext``.
+        output_events: for each ``spec.outputs``, what takes the time events.
+        processing_time: the clock, milliseconds since 1970.
+        batch_mode: whether the job runs in BATCH mode.
     """
 
     def __init__(
         self,
         spec: ChainSpec,
         context: RuntimeContext,
-        outputs: Sequence[RowsConsumer],
+        outputs: Sequence[BatchConsumer],
         emit_to_client: Callable[[str, Sequence[Any], bool], None],
+        *,
+        output_events: Sequence[EventConsumer] = (),
+        processing_time: Callable[[], int] = lambda: 0,
+        batch_mode: bool = False,
     ) -> None:
         self._spec = spec
         self._context = context
         self._outputs = outputs
         self._emit_to_client = emit_to_client
-        self._opened: list[tuple[int, Function]] = []
+        self._output_events = output_events
+        self._processing_time = processing_time
+        self._batch_mode = batch_mode
+        self._opened: list[tuple[int, Function | StreamOperator]] = []
+        self._operators: list[tuple[int, StreamOperator]] = []
         self._writers: list[tuple[int, SinkWriter[Any]]] = []
         self._codes: dict[str, SegmentCode] = {}
         self._current: int | None = None  # the node whose hook runs, when no generated code does
-        self._head: _Segment | None = None
+        self._head: Stage | None = None
 
     @property
     def source(self) -> SourceOperator | None:
@@ -118,10 +97,35 @@ class Chain:
         return head if isinstance(head, SourceOperator) else None
 
     @property
-    def process(self) -> RowsConsumer:
+    def process(self) -> BatchConsumer:
         """Takes a batch of the chain's input, or of its source; valid after ``open``."""
         assert self._head is not None
         return self._head.take
+
+    @property
+    def process_second(self) -> BatchConsumer:
+        """Takes a batch of the second input of the chain's head; valid after ``open``."""
+        assert self._head is not None
+        return self._head.take_second
+
+    def event(self, event: TimeEvent) -> None:
+        """Event time has moved on, or the status of the input has changed."""
+        assert self._head is not None
+        self._head.event(event)
+
+    def next_processing_time_ms(self) -> int | None:
+        """When ``advance_processing_time`` has something to do."""
+        instants = [operator.next_processing_time_ms() for _, operator in self._operators]
+        return min((instant for instant in instants if instant is not None), default=None)
+
+    def advance_processing_time(self, now_ms: int) -> None:
+        """The clock shows this: let timers fire, and whoever makes watermarks make one."""
+        for index, operator in self._operators:
+            due_ms = operator.next_processing_time_ms()
+            if due_ms is not None and due_ms <= now_ms:
+                self._current = index
+                operator.advance_processing_time(now_ms)
+                self._current = None
 
     def open(self) -> None:
         """Open every function in chain order, create the sink writers, compile."""
@@ -129,7 +133,7 @@ class Chain:
         for index, node in enumerate(self._spec.nodes):
             if node.input >= 0:
                 children[node.input].append(index)
-        self._head = self._segment([0], children)
+        self._head = self._stage(0, children)
 
     def finish(self) -> None:
         """The input has ended: hand out what was kept and flush the sinks."""
@@ -180,13 +184,15 @@ class Chain:
 
     # -- building ----------------------------------------------------------------------------------
 
-    def _segment(self, path: list[int], children: list[list[int]]) -> _Segment:
-        """The segment that begins with the nodes in ``path`` and everything after it."""
+    def _stage(self, begin: int, children: list[list[int]]) -> Stage:
+        """The stage that begins with a node, and everything after it."""
         nodes = self._spec.nodes
+        factory = FACTORIES.get(type(nodes[begin].operator))
+        if factory is not None:
+            return self._operator_stage(begin, factory(nodes[begin].operator), children)
         steps: list[Step] = []
         final: dict[Any, Any] | None = None
-        last = path[-1]
-        begin = path[0]
+        last = begin
         while True:
             if not isinstance(nodes[last].operator, (SourceOperator, SinkOperator, SinkFunctionOperator)):
                 step, keeps = self._step(last, nodes[last])
@@ -195,25 +201,54 @@ class Chain:
                     final = step.state
                     break
             follower = children[last]
-            if len(follower) != 1 or self._fed_by(last) or self._is_sink(follower[0]):
+            if len(follower) != 1 or self._fed_by(last) or not self._is_compiled(follower[0]):
                 break
             last = follower[0]
-        segment = _Segment(self._compile(begin, steps, final is not None), final)
+        ends_in_state = final is not None
+        segment = Segment(
+            self._compile(begin, steps, ends_in_state, timed=False) if steps else None,
+            lambda: self._compile(begin, steps, ends_in_state, timed=True),
+            final,
+        )
         self._attach(segment, last, children)
         return segment
 
-    def _attach(self, segment: _Segment, node: int, children: list[list[int]]) -> None:
+    def _operator_stage(self, index: int, operator: StreamOperator, children: list[list[int]]) -> Stage:
+        stage = OperatorStage(operator)
+        stage.take = self._attributed(index, stage.take)  # type: ignore[method-assign, assignment]
+        stage.take_second = self._attributed(index, stage.take_second)  # type: ignore[method-assign, assignment]
+        self._attach(stage, index, children)
+        for output in self._fed_by(index):
+            tag = self._spec.outputs[output].tag
+            if tag:
+                consumer = self._attributed(index, self._outputs[output])
+                stage.side_consumers.setdefault(tag, []).append(consumer)
+        self._current = index
+        self._opened.append((index, operator))
+        self._operators.append((index, operator))
+        context = OperatorContext(self.context_of(index), stage, self._processing_time, self._batch_mode)
+        operator.open(context)
+        self._current = None
+        return stage
+
+    def _attach(self, stage: Stage, node: int, children: list[list[int]]) -> None:
         if self._is_sink(node):
-            segment.consumers.append(self._sink(node))
+            stage.consumers.append(self._sink(node))
         for output in self._fed_by(node):
-            segment.consumers.append(self._attributed(node, self._outputs[output]))
+            if not self._spec.outputs[output].tag:
+                stage.consumers.append(self._attributed(node, self._outputs[output]))
+            if self._output_events:
+                stage.events.append(self._output_events[output])
         for child in children[node]:
             if self._is_sink(child):
-                segment.consumers.append(self._sink(child))
+                stage.consumers.append(self._sink(child))
             else:
-                following = self._segment([child], children)
-                segment.consumers.append(following.take)
-                segment.following.append(following)
+                following = self._stage(child, children)
+                stage.consumers.append(following.take)
+                stage.following.append(following)
+
+    def _is_compiled(self, node: int) -> bool:
+        return not self._is_sink(node) and type(self._spec.nodes[node].operator) not in FACTORIES
 
     def _is_sink(self, node: int) -> bool:
         return isinstance(self._spec.nodes[node].operator, (SinkOperator, SinkFunctionOperator))
@@ -221,11 +256,9 @@ class Chain:
     def _fed_by(self, node: int) -> list[int]:
         return [i for i, output in enumerate(self._spec.outputs) if output.node == node]
 
-    def _compile(self, begin: int, steps: list[Step], ends_in_state: bool) -> SegmentCode | None:
-        if not steps:
-            return None
+    def _compile(self, begin: int, steps: list[Step], ends_in_state: bool, *, timed: bool) -> SegmentCode:
         names = " -> ".join(self._spec.nodes[step.node].name for step in steps)
-        code = compile_segment(f"{names} #{begin}", steps, ends_in_state=ends_in_state)
+        code = compile_segment(f"{names} #{begin}", steps, ends_in_state=ends_in_state, timed=timed)
         self._codes[code.filename] = code
         # So that tracebacks can show the line; same mechanism as doctest and IPython.
         linecache.cache[code.filename] = (
@@ -267,7 +300,7 @@ class Chain:
             self._current = None
         return plain_callable(function)
 
-    def _sink(self, index: int) -> RowsConsumer:
+    def _sink(self, index: int) -> BatchConsumer:
         operator = self._spec.nodes[index].operator
         context = self.context_of(index)
         self._current = index
@@ -281,15 +314,18 @@ class Chain:
             writer = _SinkFunctionWriter(operator.function, SinkContext(context))
         self._current = None
         self._writers.append((index, writer))
-        return self._attributed(index, writer.write_batch)
+        write = writer.write_batch
+        return self._attributed(
+            index, lambda batch: write(batch.rows if isinstance(batch, TimedRows) else batch)
+        )
 
-    def _attributed(self, node: int, consume: RowsConsumer) -> RowsConsumer:
+    def _attributed(self, node: int, consume: BatchConsumer) -> BatchConsumer:
         """The consumer, with errors it raises put down to this node (a key selector's, a sink's)."""
 
-        def take(rows: Rows) -> None:
-            self._current = node
-            consume(rows)
-            self._current = None
+        def take(batch: Batch) -> None:
+            before, self._current = self._current, node
+            consume(batch)
+            self._current = before
 
         return take
 

@@ -17,6 +17,8 @@ map and filter alone become one list comprehension::
 ``for v in (x,)`` is how CPython spells an assignment inside a comprehension at no cost. With flat_map or a
 keyed aggregate it is a loop, which hands rows on whenever ``ROWS_HELD_MAX`` have gathered, so that a
 flat_map without end holds a bounded number of them.
+
+Rows with timestamps have a loop of their own, which carries each row's timestamp along and returns both.
 """
 
 from __future__ import annotations
@@ -92,18 +94,23 @@ def _chunks(result: Iterable[Any] | None) -> Iterator[list[Any]]:
         yield piece
 
 
-def compile_segment(name: str, steps: list[Step], *, ends_in_state: bool = False) -> SegmentCode:
+def compile_segment(
+    name: str, steps: list[Step], *, ends_in_state: bool = False, timed: bool = False
+) -> SegmentCode:
     """Compile the operators of a segment.
 
     Args:
         name: what tracebacks show as the file, in angle brackets.
         steps: at least one operator, in order.
         ends_in_state: the last step is a reduce that only keeps its state and emits nothing.
+        timed: for rows with timestamps: ``run(rows, timestamps, emit) -> (rows, timestamps)``.
     """
-    if all(step.kind in ("map", "filter") for step in steps):
+    if timed:
+        lines = _loop(steps, ends_in_state, timed=True)
+    elif all(step.kind in ("map", "filter") for step in steps):
         lines = _comprehension(steps)
     else:
-        lines = _loop(steps, ends_in_state)
+        lines = _loop(steps, ends_in_state, timed=False)
     namespace: dict[str, Any] = {
         "MISSING": _MISSING,
         "MATERIALISED": _MATERIALISED,
@@ -115,13 +122,13 @@ def compile_segment(name: str, steps: list[Step], *, ends_in_state: bool = False
         if step.kind == "reduce":
             namespace[f"key{index}"] = step.key
             namespace[f"state{index}"] = step.state
-    filename = f"<zmflow chain: {name}>"
+    filename = f"<zmflow chain: {name}{', timed' if timed else ''}>"
     # The functions become default arguments, which are locals: no global look-up per record.
     exec(compile(lines.text, filename, "exec"), namespace)  # noqa: S102 - our own text
     return SegmentCode(namespace["segment"], filename, lines.text, lines.node_of_line)
 
 
-def _signature(steps: list[Step]) -> str:
+def _signature(steps: list[Step], timed: bool = False) -> str:
     bound: list[str] = []
     for index, step in enumerate(steps):
         bound.append(f"f{index}=f{index}")
@@ -130,7 +137,7 @@ def _signature(steps: list[Step]) -> str:
                 bound.append(f"key{index}=key{index}")
             bound.append(f"state{index}=state{index}")
             bound.append(f"get{index}=state{index}.get")
-    return f"def segment(batch, emit, {', '.join(bound)}):"
+    return f"def segment(batch, {'times, ' if timed else ''}emit, {', '.join(bound)}):"
 
 
 def _comprehension(steps: list[Step]) -> _Lines:
@@ -162,15 +169,21 @@ def _comprehension(steps: list[Step]) -> _Lines:
     return lines
 
 
-def _loop(steps: list[Step], ends_in_state: bool) -> _Lines:
+def _loop(steps: list[Step], ends_in_state: bool, timed: bool) -> _Lines:
     lines = _Lines()
-    lines.add(0, _signature(steps))
-    lines.add(1, "out = []")
-    lines.add(1, "append = out.append")
+    lines.add(0, _signature(steps, timed))
+    lists = ("out", "out_times") if timed else ("out",)
+
+    def fresh_lists(indent: int) -> None:
+        for name in lists:
+            lines.add(indent, f"{name} = []")
+            lines.add(indent, f"append_{name} = {name}.append")
+
+    fresh_lists(1)
     for index, step in enumerate(steps):
         if step.adapts:
             lines.add(1, f"f{index} = f{index}.resolved()")
-    lines.add(1, "for v0 in batch:")
+    lines.add(1, "for v0, time in zip(batch, times):" if timed else "for v0 in batch:")
     indent, value = 2, 0
     flush_indents: list[int] = []
     for index, step in enumerate(steps):
@@ -194,14 +207,15 @@ def _loop(steps: list[Step], ends_in_state: bool) -> _Lines:
         else:
             value = _reduce_lines(lines, index, step, indent, value)
     if not ends_in_state:
-        lines.add(indent, f"append(v{value})")
+        lines.add(indent, f"append_out(v{value})")
+        if timed:
+            lines.add(indent, "append_out_times(time)")
         if flush_indents:
             flush = flush_indents[-1]
             lines.add(flush, "if len(out) >= ROWS_HELD_MAX:")
-            lines.add(flush + 1, "emit(out)")
-            lines.add(flush + 1, "out = []")
-            lines.add(flush + 1, "append = out.append")
-    lines.add(1, "return out")
+            lines.add(flush + 1, f"emit({', '.join(lists)})")
+            fresh_lists(flush + 1)
+    lines.add(1, f"return {', '.join(lists)}")
     return lines
 
 

@@ -17,8 +17,9 @@ from zmflow.api.functions import plain_callable
 from zmflow.api.operators import KeyedAggregateOperator
 from zmflow.errors import ConnectorError
 from zmflow.execution.aggregates import AdaptingCombine
-from zmflow.execution.batches import Rows, encoded_size_of_one
+from zmflow.execution.batches import Batch, Rows, TimedRows, encoded_size_of_one
 from zmflow.execution.chain_code import Step, compile_segment
+from zmflow.execution.time_events import TimeEvent
 from zmflow.graph.partitioners import (
     BroadcastPartitioner,
     CustomPartitioner,
@@ -53,30 +54,52 @@ BATCH_ROWS_FIRST = 256
 class OutputChannel(Protocol):
     """One consumer. ``send`` may block until the consumer can take more."""
 
-    def send(self, rows: Rows) -> int:
+    def send(self, batch: Batch) -> int:
         """Hand over a batch; returns its encoded size in bytes, or 0 when it was not encoded."""
+        ...
+
+    def send_event(self, event: TimeEvent) -> None:
+        """Hand over an event, behind every batch before it."""
         ...
 
 
 class ResultWriter:
-    """Spreads rows over channels; this class sends everything to the first: forward and global."""
+    """Spreads rows over channels; this class sends everything to the first: forward and global.
+
+    Rows with timestamps gather as pairs of both, so that spreading them is one thing, not two.
+    """
 
     def __init__(self, channels: Sequence[OutputChannel], frame_size_bytes: int) -> None:
         self._channels = list(channels)
         self._frame_size_bytes = frame_size_bytes
         self._gathered: list[list[Any]] = [[] for _ in channels]
         self._enough = [BATCH_ROWS_FIRST] * len(channels)
+        self._timed = False  # whether what has gathered are pairs
         self.records_out = 0
         self.bytes_out = 0
 
-    def emit(self, rows: Rows) -> None:
+    def emit(self, batch: Batch) -> None:
         """Take the rows that leave the chain; frames that are full leave at once."""
-        self.records_out += len(rows)
-        self._spread(rows)
+        self.records_out += len(batch)
+        timed = batch.__class__ is TimedRows
+        if timed is not self._timed:
+            self.flush()
+            self._timed = timed
+        if timed:
+            assert isinstance(batch, TimedRows)
+            self._spread_pairs(list(zip(batch.rows, batch.timestamps, strict=True)))
+        else:
+            self._spread(batch)  # type: ignore[arg-type]
         enough = self._enough
         for channel, gathered in enumerate(self._gathered):
             if len(gathered) >= enough[channel]:
                 self._send(channel)
+
+    def emit_event(self, event: TimeEvent) -> None:
+        """Tell every channel, behind the rows that came before."""
+        self.flush()
+        for channel in self._channels:
+            channel.send_event(event)
 
     def flush(self) -> None:
         """Send everything that was gathered."""
@@ -96,6 +119,9 @@ class ResultWriter:
     def _spread(self, rows: Rows) -> None:
         self._gathered[0] += rows
 
+    def _spread_pairs(self, pairs: list[tuple[Any, int]]) -> None:
+        self._spread(pairs)
+
     def _send(self, channel: int) -> None:
         gathered = self._gathered[channel]
         enough = self._enough[channel]
@@ -105,9 +131,10 @@ class ResultWriter:
             pieces = [gathered[i : i + enough] for i in range(0, len(gathered), enough)]
         gathered.clear()
         for piece in pieces:
-            size = self._channels[channel].send(piece)
+            batch = TimedRows(*map(list, zip(*piece, strict=True))) if self._timed else piece
+            size = self._channels[channel].send(batch)
             self.bytes_out += size
-            of_one = size / len(piece) if size else encoded_size_of_one(piece)
+            of_one = size / len(piece) if size else encoded_size_of_one(batch)
         self._enough[channel] = int(min(max(self._frame_size_bytes / of_one, 1), BATCH_ROWS_MAX))
 
 
@@ -191,6 +218,18 @@ class _HashWriter(ResultWriter):
                 _refuse_unhashable(key_of(row))
             raise
 
+    def _spread_pairs(self, pairs: list[tuple[Any, int]]) -> None:
+        key_of = self._key_selector
+        routes = self._routes
+        pair = None
+        try:
+            for pair in pairs:
+                routes[key_of(pair[0])](pair)
+        except TypeError as error:
+            if _frames(error) == 1 and pair is not None:
+                _refuse_unhashable(key_of(pair[0]))
+            raise
+
 
 def _frames(error: BaseException) -> int:
     """How many frames an exception has passed through, the one that asks included."""
@@ -237,8 +276,12 @@ class _CombiningWriter(_HashWriter):
         self._rows_combined = 0
         self._pays = True
 
-    def emit(self, rows: Rows) -> None:
-        """Take the rows that leave the chain; what they are summed up to leaves later."""
+    def emit(self, batch: Batch) -> None:
+        """Take the rows that leave the chain; what they are summed up to leaves later.
+
+        Final values have no time of their own, so timestamps end here.
+        """
+        rows: Rows = batch.rows if isinstance(batch, TimedRows) else batch
         if not self._pays:
             key_of = self._key_of
             super().emit([(key_of(row), row) for row in rows])
@@ -281,16 +324,23 @@ class _CustomWriter(ResultWriter):
         self._key_selector = key_selector
 
     def _spread(self, rows: Rows) -> None:
-        count = len(self._channels)
         for row in rows:
-            channel = self._partitioner(self._key_selector(row), count)
-            if not 0 <= channel < count:
-                raise ConnectorError(
-                    f"A partitioner returned {channel} where {count} partitions exist.",
-                    detail=f"For the record {row!r:.200}",
-                    hint=f"Return a number from 0 to {count - 1}.",
-                )
-            self._gathered[channel].append(row)
+            self._gathered[self._channel_of(row)].append(row)
+
+    def _spread_pairs(self, pairs: list[tuple[Any, int]]) -> None:
+        for pair in pairs:
+            self._gathered[self._channel_of(pair[0])].append(pair)
+
+    def _channel_of(self, row: Any) -> int:
+        count = len(self._channels)
+        channel = self._partitioner(self._key_selector(row), count)
+        if not 0 <= channel < count:
+            raise ConnectorError(
+                f"A partitioner returned {channel} where {count} partitions exist.",
+                detail=f"For the record {row!r:.200}",
+                hint=f"Return a number from 0 to {count - 1}.",
+            )
+        return channel
 
 
 def writer_for(

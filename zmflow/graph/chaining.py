@@ -3,6 +3,7 @@
 Flink has eleven rules. Two speak of things that do not exist here: operators that yield inside
 a legacy source (10), and operators whose factory may be unknown (4). Rules 2, 6 and 7 have exceptions for
 multi-input heads and adaptive batch, which do not exist either. Whoever adds such a thing adds its rule.
+Rule 12 is ours.
 """
 
 from __future__ import annotations
@@ -60,6 +61,12 @@ def _any_max_parallelism(edge: StreamEdge, graph: StreamGraph) -> bool:  # noqa:
     return True
 
 
+def _main_output(edge: StreamEdge, graph: StreamGraph) -> bool:  # noqa: ARG001
+    # Flink chains side outputs too. Here a chain is a tree of compiled loops, in which they have no place;
+    # the hand-over by reference to a task of the same slot costs little.
+    return not edge.tag
+
+
 def _only_edge_of_its_input(edge: StreamEdge, graph: StreamGraph) -> bool:
     return sum(other.input_index == edge.input_index for other in graph.inputs_of(edge.target)) == 1
 
@@ -74,6 +81,7 @@ CHAINING_RULES: tuple[ChainingRule, ...] = (
     ChainingRule(8, "both have the same parallelism", _same_parallelism),
     ChainingRule(9, "max parallelism may differ", _any_max_parallelism),
     ChainingRule(11, "no other edge feeds the same input", _only_edge_of_its_input),
+    ChainingRule(12, "the records are those of the main output", _main_output),
 )
 
 

@@ -104,6 +104,7 @@ class ChainOutput:
     node: int
     partitioner: Partitioner
     buffer_timeout_ms: int  # -1: only full frames leave
+    tag: str = ""  # of the side output that leaves here
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,7 @@ def _chain_spec(
             node=position[edge.source],
             partitioner=edge.partitioner,
             buffer_timeout_ms=graph.nodes[edge.source].buffer_timeout_ms,
+            tag=edge.tag,
         )
         for edge_id, edge in leaving
     ]

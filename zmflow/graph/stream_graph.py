@@ -20,6 +20,7 @@ from zmflow.graph.transformations import (
     Node,
     OperatorKind,
     Partitioned,
+    SideOutput,
     Transformation,
     operators_before,
 )
@@ -78,6 +79,7 @@ class StreamEdge:
     target: int
     input_index: int
     partitioner: Partitioner
+    tag: str = ""  # of the side output whose records these are
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +137,11 @@ def build_stream_graph(
     edges: dict[int, list[StreamEdge]] = {}
     seen_structures: Counter[str] = Counter()
     for item in transformations:
-        inputs = [pair for node in item.inputs for pair in _resolve(node)]
         incoming = [
-            StreamEdge(origin.number, item.number, 0, _chosen(origin, item, partitioner))
-            for origin, partitioner in inputs
+            StreamEdge(origin.number, item.number, index, _chosen(origin, item, partitioner), tag)
+            for index, inputs in enumerate((item.inputs, item.second_inputs))
+            for node in inputs
+            for origin, partitioner, tag in _resolve(node)
         ]
         groups = [nodes[edge.source].sharing_group for edge in incoming]
         nodes[item.number] = StreamNode(
@@ -170,17 +173,20 @@ def build_stream_graph(
     )
 
 
-def _resolve(node: Node) -> Iterator[tuple[Transformation, Partitioner | None]]:
-    """The operators behind virtual nodes. Of several partitioners on a path the last one written counts."""
-    waiting: list[tuple[Node, Partitioner | None]] = [(node, None)]
+def _resolve(node: Node) -> Iterator[tuple[Transformation, Partitioner | None, str]]:
+    """The operators behind virtual nodes, how their records are spread and which of them: of several
+    partitioners or tags on a path the last one written counts."""
+    waiting: list[tuple[Node, Partitioner | None, str]] = [(node, None, "")]
     while waiting:
-        each, partitioner = waiting.pop()
+        each, partitioner, tag = waiting.pop()
         if isinstance(each, Transformation):
-            yield each, partitioner
+            yield each, partitioner, tag
         elif isinstance(each, Partitioned):
-            waiting.append((each.input, partitioner or each.partitioner))
+            waiting.append((each.input, partitioner or each.partitioner, tag))
+        elif isinstance(each, SideOutput):
+            waiting.append((each.input, partitioner, tag or each.tag_id))
         else:
-            waiting.extend((one, partitioner) for one in reversed(each.inputs))
+            waiting.extend((one, partitioner, tag) for one in reversed(each.inputs))
 
 
 def _chosen(source: Transformation, target: Transformation, partitioner: Partitioner | None) -> Partitioner:
@@ -273,7 +279,11 @@ def _operator_id(
     """
     if item.uid:
         return _digest("uid", item.uid)
-    inputs = [f"{nodes[edge.source].operator_id} {edge.partitioner.name}" for edge in incoming]
+    inputs = [
+        f"{nodes[edge.source].operator_id} {edge.partitioner.name}"
+        + (f" {edge.input_index} {edge.tag}" if edge.input_index or edge.tag else "")
+        for edge in incoming
+    ]
     structure = _digest("structure", item.kind, type(item.operator).__name__, *_without_choice(inputs))
     seen[structure] += 1
     return _digest("occurrence", structure, str(seen[structure]))

@@ -1,8 +1,8 @@
 """What the API records while a program describes its dataflow: one node per operator, before chaining.
 
-A ``Transformation`` is an operator; ``Partitioned`` and ``Union`` are virtual: they say how records reach
-the operators behind them and vanish when the StreamGraph is made. Inputs of a node are fixed when it is
-made, so the nodes form a directed graph without cycles. Numbers grow along every path.
+A ``Transformation`` is an operator; ``Partitioned``, ``Union`` and ``SideOutput`` are virtual: they say which
+records reach the operators behind them, and how, and vanish when the StreamGraph is made. Inputs of a node
+are fixed when it is made, so the nodes form a directed graph without cycles. Numbers grow along every path.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ __all__ = [
     "Node",
     "OperatorKind",
     "Partitioned",
+    "SideOutput",
     "Transformation",
     "Union",
     "operators_before",
@@ -58,6 +59,7 @@ class Transformation:
     managed_memory_weights: dict[str, int] = field(default_factory=dict)
     buffer_timeout_ms: int | None = None
     non_parallel: bool = False
+    second_inputs: tuple[Node, ...] = ()  # of an operator that tells two inputs apart
 
     @property
     def title(self) -> str:
@@ -84,7 +86,15 @@ class Union:
     inputs: tuple[Node, ...]
 
 
-Node: TypeAlias = Transformation | Partitioned | Union
+@dataclass(frozen=True, eq=False, slots=True)
+class SideOutput:
+    """The records that the operator behind ``input`` gave this tag."""
+
+    input: Node
+    tag_id: str
+
+
+Node: TypeAlias = Transformation | Partitioned | Union | SideOutput
 
 
 @dataclass(slots=True)
@@ -102,10 +112,11 @@ def operators_before(nodes: Sequence[Node]) -> list[Transformation]:
         if id(node) in walk.seen:
             continue
         walk.seen.add(id(node))
-        if isinstance(node, Partitioned):
+        if isinstance(node, (Partitioned, SideOutput)):
             waiting.append(node.input)
             continue
         waiting.extend(node.inputs)
         if isinstance(node, Transformation):
+            waiting.extend(node.second_inputs)
             walk.found.append(node)
     return sorted(walk.found, key=lambda transformation: transformation.number)

@@ -63,6 +63,8 @@ class FrameKind(IntEnum):
     CREDIT = 4  # receiver → sender: `records` more frames are welcome
     HELLO = 5  # sender → receiver, first on a connection: versions
     CLOSE = 6  # sender → receiver: nothing more will come on this channel number
+    WATERMARK = 7  # sender → receiver: event time, 8 bytes; like DATA it costs a credit
+    STREAM_STATUS = 8  # sender → receiver: idle or active, 1 byte; likewise
 
 
 class Layout(IntEnum):
@@ -70,6 +72,7 @@ class Layout(IntEnum):
 
     NONE = 0
     ROWS = 1
+    TIMED_ROWS = 2  # rows, and a timestamp for each
 
 
 class Codec(IntEnum):

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from zmflow.execution.batches import Rows, decode_batch, encode_batch
+from zmflow.execution.batches import Batch, decode_batch, encode_batch
+from zmflow.execution.time_events import TimeEvent, encode_event
 from zmflow.protocol.credits import CreditBalance
 from zmflow.protocol.frames import Frame, FrameKind
 
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 Mailbox = SimpleQueue[tuple[Any, Any]]
-"""What a task reads: (input channel, Frame | rows | END), or (None, a control item)."""
+"""What a task reads: (input channel, Frame | batch | event | END), or (None, a control item)."""
 
 RELEASES_HELD_MAX = 4
 """Small beside the 64 credits a busy channel has by default, so that its sender never runs dry while notices
@@ -124,10 +125,10 @@ class InputChannel:
     identity: bytes = b""
     number: int = 0
 
-    def decode(self, received: Any) -> Rows:
-        """The rows of what arrived."""
-        rows: Rows = decode_batch(received) if received.__class__ is Frame else received
-        return rows
+    def decode(self, received: Any) -> Batch:
+        """The batch in what arrived."""
+        batch: Batch = decode_batch(received) if received.__class__ is Frame else received
+        return batch
 
 
 class Releases:
@@ -165,11 +166,16 @@ class LocalChannel:
         target.permits = self.permits
         self._target = target
 
-    def send(self, rows: Rows) -> int:
+    def send(self, batch: Batch) -> int:
         """Hand over by reference; blocks while the consumer has enough."""
         self.permits.take()
-        self._target.mailbox.put((self._target, rows))
+        self._target.mailbox.put((self._target, batch))
         return 0
+
+    def send_event(self, event: TimeEvent) -> None:
+        """Hand over an event; it takes a place like a batch."""
+        self.permits.take()
+        self._target.mailbox.put((self._target, event))
 
     def end(self) -> None:
         """Nothing more will come."""
@@ -198,12 +204,16 @@ class RemoteChannel:
     balance: CreditBalance = field(default_factory=CreditBalance)
     ready: bool = False
 
-    def send(self, rows: Rows) -> int:
+    def send(self, batch: Batch) -> int:
         """Encode and queue; blocks while too many frames wait for the consumer."""
-        frame = encode_batch(self.number, rows, compress=self.compress)
+        frame = encode_batch(self.number, batch, compress=self.compress)
         self.permits.take()
         self.network.transmit(self, frame)
         return len(frame.payload)
+
+    def send_event(self, event: TimeEvent) -> None:
+        """Queue an event; it costs a credit like a batch."""
+        self.send_frame(encode_event(self.number, event))
 
     def send_frame(self, frame: Frame) -> None:
         """Queue a frame that is encoded already."""

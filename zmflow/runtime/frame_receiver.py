@@ -30,6 +30,9 @@ peer that does not speak our protocol."""
 RECEIVE_BURST_MAX = 64
 """Messages taken from the ROUTER before the network thread looks at its other sockets and its outbox."""
 
+TO_TASKS = frozenset((FrameKind.DATA, FrameKind.END_OF_DATA, FrameKind.WATERMARK, FrameKind.STREAM_STATUS))
+"""Kinds of frames that cost a credit and are a task's to read."""
+
 GateKey = tuple[str, int]
 
 
@@ -196,7 +199,7 @@ class FrameReceiver:
 
     def _take(self, sender: _Sender, frame: Frame) -> None:
         kind = frame.kind
-        if kind in (FrameKind.DATA, FrameKind.END_OF_DATA):
+        if kind in TO_TASKS:
             entry = sender.channels.get(frame.channel)
             if entry is None:
                 return  # a task that has ended already, or a sender that was refused

@@ -19,7 +19,7 @@ from zmflow.graph.partitioners import (
     RescalePartitioner,
     ShufflePartitioner,
 )
-from zmflow.graph.transformations import ChainingStrategy, Partitioned, Union
+from zmflow.graph.transformations import ChainingStrategy, Partitioned, SideOutput, Union
 
 
 def broken(flow: Dataflow, **defaults: Any) -> list[int]:
@@ -117,9 +117,16 @@ def test_max_parallelism_may_differ() -> None:
     assert broken(flow) == []
 
 
+def test_side_outputs_end_the_chain() -> None:
+    """Rule 12: what an operator gives a tag goes to tasks of its own."""
+    flow = Dataflow()
+    flow.sink(SideOutput(flow.source(), "late"))
+    assert broken(flow) == [12]
+
+
 def test_the_table_is_flinks() -> None:
-    """The rules carry Flink's numbers; 4 and 10 are about things that do not exist here."""
-    assert [rule.number for rule in CHAINING_RULES] == [1, 2, 3, 5, 6, 7, 8, 9, 11]
+    """The rules carry Flink's numbers; 4 and 10 are about things that do not exist here, 12 is ours."""
+    assert [rule.number for rule in CHAINING_RULES] == [1, 2, 3, 5, 6, 7, 8, 9, 11, 12]
     assert all(rule.sentence for rule in CHAINING_RULES)
 
 
