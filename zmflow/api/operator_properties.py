@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NoReturn, Self
+from typing import NoReturn, Self, get_args
 
 from zmflow.api.checked_text import checked_text
 from zmflow.api.slot_sharing_group import SlotSharingGroup
 from zmflow.errors import JobGraphError
 from zmflow.graph.job_graph import PARALLELISM_MAX
 from zmflow.graph.managed_memory import OPERATOR, STATE_BACKEND, USE_CASES, WEIGHT_MAX
-from zmflow.graph.transformations import ChainingStrategy, Transformation
+from zmflow.graph.transformations import ChainingStrategy, ErrorPolicy, Transformation
 
 __all__ = ["OperatorProperties", "checked_parallelism"]
 
@@ -79,6 +79,19 @@ class OperatorProperties(ABC):
     def disable_chaining(self) -> Self:
         """Run the operator in tasks of its own."""
         self._operator("disable_chaining()").chaining = ChainingStrategy.NEVER
+        return self
+
+    def on_error(self, policy: ErrorPolicy) -> Self:
+        """What becomes of a record for which a function of this operator raises.
+
+        Args:
+            policy: ``fail``, the default, fails the job. ``skip`` leaves the record out. ``dead_letter`` sends
+                it to the side output ``DEAD_LETTERS``, as a pair of the record and the text of the error.
+        """
+        operator = self._operator("on_error()")
+        if policy not in get_args(ErrorPolicy):
+            raise JobGraphError(f"on_error() was given {policy!r}.", hint="Allowed: fail, skip, dead_letter.")
+        operator.on_error = policy
         return self
 
     def slot_sharing_group(self, slot_sharing_group: str | SlotSharingGroup) -> Self:

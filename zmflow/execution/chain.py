@@ -26,6 +26,7 @@ from zmflow.api.operators import (
     SinkOperator,
     SourceOperator,
 )
+from zmflow.api.output_tag import DEAD_LETTERS
 from zmflow.api.sinks import SinkWriter, WriterContext
 from zmflow.errors import ProtocolError
 from zmflow.execution.aggregates import AdaptingCombine
@@ -87,6 +88,7 @@ class Chain:
         self._operators: list[tuple[int, StreamOperator]] = []
         self._writers: list[tuple[int, SinkWriter[Any]]] = []
         self._codes: dict[str, SegmentCode] = {}
+        self._rejections: dict[str, int] = {}  # rows left out because of an error, by operator
         self._current: int | None = None  # the node whose hook runs, when no generated code does
         self._head: Stage | None = None
 
@@ -95,6 +97,11 @@ class Chain:
         """The source at the head, if the chain has one."""
         head = self._spec.nodes[0].operator
         return head if isinstance(head, SourceOperator) else None
+
+    @property
+    def rejections(self) -> dict[str, int]:
+        """How many rows each operator has left out because its function raised for them."""
+        return self._rejections
 
     @property
     def process(self) -> BatchConsumer:
@@ -196,6 +203,8 @@ class Chain:
         while True:
             if not isinstance(nodes[last].operator, (SourceOperator, SinkOperator, SinkFunctionOperator)):
                 step, keeps = self._step(last, nodes[last])
+                if nodes[last].on_error != "fail":
+                    step = replace(step, reject=self._rejected(last))
                 steps.append(step)
                 if keeps:
                     final = step.state
@@ -213,6 +222,25 @@ class Chain:
         self._attach(segment, last, children)
         return segment
 
+    def _rejected(self, index: int) -> Callable[[Any, Exception, int | None], None]:
+        """What becomes of a row for which the function of a node raised."""
+        node = self._spec.nodes[index]
+        log = self._rejections
+        letters = [
+            self._attributed(index, self._outputs[output])
+            for output in self._fed_by(index)
+            if self._spec.outputs[output].tag == DEAD_LETTERS.tag_id
+        ]
+
+        def reject(row: Any, error: Exception, timestamp_ms: int | None) -> None:
+            log[node.name] = log.get(node.name, 0) + 1
+            if node.on_error == "dead_letter":
+                letter = [(row, f"{type(error).__name__}: {error}")]
+                for consumer in letters:
+                    consumer(letter if timestamp_ms is None else TimedRows(letter, [timestamp_ms]))
+
+        return reject
+
     def _operator_stage(self, index: int, operator: StreamOperator, children: list[list[int]]) -> Stage:
         stage = OperatorStage(operator)
         stage.take = self._attributed(index, stage.take)  # type: ignore[method-assign, assignment]
@@ -226,8 +254,15 @@ class Chain:
         self._current = index
         self._opened.append((index, operator))
         self._operators.append((index, operator))
-        context = OperatorContext(self.context_of(index), stage, self._processing_time, self._batch_mode)
-        operator.open(context)
+        operator.open(
+            OperatorContext(
+                self.context_of(index),
+                stage,
+                self._processing_time,
+                self._batch_mode,
+                self._spec.nodes[index].on_error,
+            )
+        )
         self._current = None
         return stage
 

@@ -44,8 +44,10 @@ StepKind = Literal["map", "filter", "flat_map", "reduce"]
 class Step:
     """One operator of a segment: its node in the chain, what to call, its key and state if it has them.
 
-    ``adapts`` marks a call that has a ``resolved()`` method, which yields a faster function once the call has
-    seen a record; it is asked once per batch. A reduce without ``key`` takes pairs of key and record.
+    ``reject`` is told the row, the error and the timestamp (None without) when the call raises; the row is
+    then left out. Without it, errors leave the segment. ``adapts`` marks a call that has a ``resolved()``
+    method, which yields a faster function once the call has seen a record; it is asked once per batch. A
+    reduce without ``key`` takes pairs of key and record.
     """
 
     node: int
@@ -54,6 +56,7 @@ class Step:
     key: Callable[[Any], Any] | None = None
     state: dict[Any, Any] = field(default_factory=dict)
     adapts: bool = False
+    reject: Callable[[Any, Exception, int | None], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,11 @@ def _chunks(result: Iterable[Any] | None) -> Iterator[list[Any]]:
         yield piece
 
 
+def _whole(result: Iterable[Any] | None) -> list[Any]:
+    """All that a flat_map returned, so that an error on the way leaves nothing half done."""
+    return [] if result is None else list(result)
+
+
 def compile_segment(
     name: str, steps: list[Step], *, ends_in_state: bool = False, timed: bool = False
 ) -> SegmentCode:
@@ -107,7 +115,7 @@ def compile_segment(
     """
     if timed:
         lines = _loop(steps, ends_in_state, timed=True)
-    elif all(step.kind in ("map", "filter") for step in steps):
+    elif all(step.kind in ("map", "filter") and step.reject is None for step in steps):
         lines = _comprehension(steps)
     else:
         lines = _loop(steps, ends_in_state, timed=False)
@@ -115,10 +123,12 @@ def compile_segment(
         "MISSING": _MISSING,
         "MATERIALISED": _MATERIALISED,
         "chunks": _chunks,
+        "whole": _whole,
         "ROWS_HELD_MAX": ROWS_HELD_MAX,
     }
     for index, step in enumerate(steps):
         namespace[f"f{index}"] = step.call
+        namespace[f"reject{index}"] = step.reject
         if step.kind == "reduce":
             namespace[f"key{index}"] = step.key
             namespace[f"state{index}"] = step.state
@@ -188,14 +198,19 @@ def _loop(steps: list[Step], ends_in_state: bool, timed: bool) -> _Lines:
     flush_indents: list[int] = []
     for index, step in enumerate(steps):
         call = f"f{index}(v{value})"
+        guard = _Guard(lines, index, step, f"v{value}", "time" if timed else "None")
         if step.kind == "map":
-            lines.add(indent, f"v{value + 1} = {call}", step.node)
+            guard.add(indent, f"v{value + 1} = {call}")
             value += 1
         elif step.kind == "filter":
-            lines.add(indent, f"if not {call}:", step.node)
+            if step.reject is None:
+                lines.add(indent, f"if not {call}:", step.node)
+            else:
+                guard.add(indent, f"r{index} = {call}")
+                lines.add(indent, f"if not r{index}:")
             lines.add(indent + 1, "continue")
         elif step.kind == "flat_map":
-            lines.add(indent, f"r{index} = {call}", step.node)
+            guard.add(indent, f"r{index} = {call}" if step.reject is None else f"r{index} = whole({call})")
             lines.add(
                 indent,
                 f"for c{index} in (r{index},) if r{index}.__class__ in MATERIALISED else chunks(r{index}):",
@@ -205,7 +220,7 @@ def _loop(steps: list[Step], ends_in_state: bool, timed: bool) -> _Lines:
             lines.add(indent + 1, f"for v{value + 1} in c{index}:")
             indent, value = indent + 2, value + 1
         else:
-            value = _reduce_lines(lines, index, step, indent, value)
+            value = _reduce_lines(guard, index, step, indent, value)
     if not ends_in_state:
         lines.add(indent, f"append_out(v{value})")
         if timed:
@@ -219,17 +234,39 @@ def _loop(steps: list[Step], ends_in_state: bool, timed: bool) -> _Lines:
     return lines
 
 
-def _reduce_lines(lines: _Lines, index: int, step: Step, indent: int, value: int) -> int:
+class _Guard:
+    """Adds the lines of one step: plain, or with what becomes of a row for which they raise."""
+
+    def __init__(self, lines: _Lines, index: int, step: Step, row: str, time: str) -> None:
+        self._lines = lines
+        self._step = step
+        self._reject = f"reject{index}({row}, error, {time})"
+
+    def add(self, indent: int, *texts: str) -> None:
+        """Lines that may raise."""
+        if self._step.reject is None:
+            for text in texts:
+                self._lines.add(indent, text, self._step.node)
+            return
+        self._lines.add(indent, "try:")
+        for text in texts:
+            self._lines.add(indent + 1, text, self._step.node)
+        self._lines.add(indent, "except Exception as error:")
+        self._lines.add(indent + 1, self._reject, self._step.node)
+        self._lines.add(indent + 1, "continue")
+
+
+def _reduce_lines(guard: _Guard, index: int, step: Step, indent: int, value: int) -> int:
     if step.key is None:
-        lines.add(indent, f"k{index}, v{value + 1} = v{value}", step.node)
+        first = f"k{index}, v{value + 1} = v{value}"
         value += 1
     else:
-        lines.add(indent, f"k{index} = key{index}(v{value})", step.node)
-    lines.add(indent, f"a{index} = get{index}(k{index}, MISSING)", step.node)
-    lines.add(
+        first = f"k{index} = key{index}(v{value})"
+    guard.add(
         indent,
+        first,
+        f"a{index} = get{index}(k{index}, MISSING)",
         f"v{value + 1} = state{index}[k{index}] = v{value} if a{index} is MISSING "
         f"else f{index}(a{index}, v{value})",
-        step.node,
     )
     return value + 1

@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias
 
 from zmflow.api.functions import RuntimeContext
 from zmflow.execution.batches import Rows
+from zmflow.graph.transformations import ErrorPolicy
 
 __all__ = ["MAX_WATERMARK", "MIN_WATERMARK", "OperatorContext", "Output", "StreamOperator", "Timestamps"]
 
@@ -56,12 +57,14 @@ class OperatorContext:
         output: what follows it.
         processing_time: the clock, milliseconds since 1970.
         batch_mode: whether the job runs in BATCH mode: final results only, one key at a time.
+        on_error: what becomes of a record for which a user function raises.
     """
 
     runtime: RuntimeContext
     output: Output
     processing_time: Callable[[], int]
     batch_mode: bool = False
+    on_error: ErrorPolicy = "fail"
 
 
 class StreamOperator:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 from zmflow.errors import ProtocolError
 from zmflow.protocol.frames import Frame, FrameKind
 
-__all__ = ["StreamStatus", "TimeEvent", "Watermark", "decode_event", "encode_event"]
+__all__ = ["StreamStatus", "TimeEvent", "Watermark", "decode_time_event", "encode_time_event"]
 
 _WATERMARK = struct.Struct("<q")
 
@@ -28,10 +28,10 @@ class StreamStatus(NamedTuple):
 TimeEvent: TypeAlias = Watermark | StreamStatus
 
 
-def encode_event(channel: int, event: TimeEvent) -> Frame:
+def encode_time_event(channel: int, event: TimeEvent) -> Frame:
     """The frame of an event.
 
-    >>> decode_event(encode_event(7, Watermark(-1)))
+    >>> decode_time_event(encode_time_event(7, Watermark(-1)))
     Watermark(timestamp_ms=-1)
     """
     if isinstance(event, Watermark):
@@ -39,7 +39,7 @@ def encode_event(channel: int, event: TimeEvent) -> Frame:
     return Frame(FrameKind.STREAM_STATUS, channel, bytes((event.idle,)))
 
 
-def decode_event(frame: Frame) -> TimeEvent:
+def decode_time_event(frame: Frame) -> TimeEvent:
     """The event in a frame.
 
     Raises:

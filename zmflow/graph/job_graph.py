@@ -13,6 +13,7 @@ import msgspec
 
 from zmflow.errors import ProtocolError
 from zmflow.graph.partitioners import Partitioner
+from zmflow.graph.transformations import ErrorPolicy
 from zmflow.protocol.resources import ResourceProfile
 
 __all__ = [
@@ -94,6 +95,7 @@ class ChainNode:
     name: str
     operator: object
     input: int  # index of the node before it in the chain; -1 for the head
+    on_error: ErrorPolicy = "fail"
 
 
 @dataclass(frozen=True, slots=True)

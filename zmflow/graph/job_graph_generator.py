@@ -117,6 +117,7 @@ def _chain_spec(
             name=graph.nodes[number].name,
             operator=graph.nodes[number].operator,
             input=position[parents[number]] if index else -1,
+            on_error=graph.nodes[number].on_error,
         )
         for index, number in enumerate(numbers)
     ]

@@ -17,6 +17,7 @@ from zmflow.graph.partitioners import ForwardPartitioner, Partitioner, Rebalance
 from zmflow.graph.sharing import check_co_location, check_one_specification, inherited_group
 from zmflow.graph.transformations import (
     ChainingStrategy,
+    ErrorPolicy,
     Node,
     OperatorKind,
     Partitioned,
@@ -69,6 +70,7 @@ class StreamNode:
     co_location_group: str  # "" for none
     managed_memory_weights: Mapping[str, int]
     buffer_timeout_ms: int
+    on_error: ErrorPolicy = "fail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ def build_stream_graph(
             sharing_group=item.sharing_group or inherited_group(groups),
             co_location_group=item.co_location_group,
             managed_memory_weights=dict(item.managed_memory_weights),
+            on_error=item.on_error,
             buffer_timeout_ms=(
                 defaults.buffer_timeout_ms if item.buffer_timeout_ms is None else item.buffer_timeout_ms
             ),

@@ -17,6 +17,7 @@ from zmflow.protocol.resources import ResourceProfile
 
 __all__ = [
     "ChainingStrategy",
+    "ErrorPolicy",
     "Node",
     "OperatorKind",
     "Partitioned",
@@ -27,6 +28,9 @@ __all__ = [
 ]
 
 OperatorKind: TypeAlias = Literal["source", "operator", "sink"]
+ErrorPolicy: TypeAlias = Literal["fail", "skip", "dead_letter"]
+"""What becomes of a record for which a user function raises: the job fails, the record is left out, or it
+goes to a side output with the error's text."""
 
 
 class ChainingStrategy(Enum):
@@ -59,6 +63,7 @@ class Transformation:
     managed_memory_weights: dict[str, int] = field(default_factory=dict)
     buffer_timeout_ms: int | None = None
     non_parallel: bool = False
+    on_error: ErrorPolicy = "fail"
     second_inputs: tuple[Node, ...] = ()  # of an operator that tells two inputs apart
 
     @property

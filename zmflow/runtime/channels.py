@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from zmflow.execution.batches import Batch, decode_batch, encode_batch
-from zmflow.execution.time_events import TimeEvent, encode_event
+from zmflow.execution.time_events import TimeEvent, encode_time_event
 from zmflow.protocol.credits import CreditBalance
 from zmflow.protocol.frames import Frame, FrameKind
 
@@ -213,7 +213,7 @@ class RemoteChannel:
 
     def send_event(self, event: TimeEvent) -> None:
         """Queue an event; it costs a credit like a batch."""
-        self.send_frame(encode_event(self.number, event))
+        self.send_frame(encode_time_event(self.number, event))
 
     def send_frame(self, frame: Frame) -> None:
         """Queue a frame that is encoded already."""

@@ -21,7 +21,9 @@ from zmflow.api.operators import (
     SinkOperator,
     SourceOperator,
 )
+from zmflow.api.output_tag import DEAD_LETTERS
 from zmflow.api.sinks import Sink, SinkWriter, WriterContext
+from zmflow.execution.batches import TimedRows
 from zmflow.execution.chain import Chain
 from zmflow.execution.chain_code import ROWS_HELD_MAX
 from zmflow.graph.job_graph import ChainNode, ChainOutput, ChainSpec
@@ -54,7 +56,7 @@ class Opened:
         self.chain.open()
 
     def _take(self, rows: Sequence[Any]) -> None:
-        self.batches.append(list(rows))
+        self.batches.append(rows if isinstance(rows, TimedRows) else list(rows))
 
     @property
     def rows(self) -> list[Any]:
@@ -303,3 +305,58 @@ def test_the_generated_line_appears_in_the_traceback() -> None:
         text = "".join(traceback.format_exception(error))
         assert "f0(v0)" in text
         assert "<zmflow chain: op0" in text
+
+
+# -- rows with timestamps, and errors that are no failure ---------------------------------------------
+
+
+def rejecting(*operators: Any, policy: str = "skip", tag: bool = False) -> ChainSpec:
+    """A chain whose every function may raise without failing the job."""
+    nodes = [ChainNode(f"o{i}", f"op{i}", op, i - 1, policy) for i, op in enumerate(operators)]  # type: ignore[arg-type]
+    outputs = [ChainOutput("e", len(nodes) - 1, ForwardPartitioner(), 100)]
+    if tag:
+        outputs.append(ChainOutput("dead", len(nodes) - 1, ForwardPartitioner(), 100, DEAD_LETTERS.tag_id))
+    return ChainSpec(nodes, outputs)
+
+
+def test_timestamps_stay_with_their_rows():
+    """What is left out takes its timestamp with it, what is made of a row has the row's."""
+    taken: list[TimedRows] = []
+    spec = linear(
+        MapOperator(lambda n: n + 1),
+        FilterOperator(lambda n: n % 2 == 0),
+        FlatMapOperator(lambda n: [n, -n]),
+        KeyedReduceOperator(lambda n: n > 0, lambda a, b: a + b, final_only=False),
+    )
+    chain = Chain(spec, CONTEXT, [taken.append], lambda *_: None)
+    chain.open()
+    chain.process(TimedRows([1, 2, 3], [10, 20, 30]))
+    assert [(batch.rows, batch.timestamps) for batch in taken] == [([2, -2, 6, -6], [10, 10, 30, 30])]
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_rows_that_raise_are_skipped(timed: bool):
+    """Each step of a chain may leave rows out; the rest goes on, and the number is known."""
+    spec = rejecting(
+        MapOperator(lambda n: 12 // n),
+        FilterOperator(lambda n: 5 // (n - 12) or True),
+        FlatMapOperator(lambda n: (10 // (n - 4 - i) for i in range(2))),
+    )
+    opened = Opened(spec)
+    rows = [0, 1, 2, 3]
+    opened.chain.process(TimedRows(rows, rows) if timed else rows)
+    left = [row for batch in opened.batches for row in (batch.rows if timed else batch)]
+    assert left == [10 // 2, 10 // 1]
+    assert opened.chain.rejections == {"op0": 1, "op1": 1, "op2": 1}
+
+
+def test_rows_that_raise_go_to_the_dead_letters():
+    """The row, and what was wrong with it, in the words of the error."""
+    taken: list[Any] = []
+    letters: list[Any] = []
+    spec = rejecting(MapOperator(lambda n: 12 // n), policy="dead_letter", tag=True)
+    chain = Chain(spec, CONTEXT, [taken.extend, letters.extend], lambda *_: None)
+    chain.open()
+    chain.process([3, 0, 4])
+    assert taken == [4, 3]
+    assert letters == [(0, "ZeroDivisionError: integer division or modulo by zero")]
