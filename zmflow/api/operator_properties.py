@@ -85,8 +85,8 @@ class OperatorProperties(ABC):
         """What becomes of a record for which a function of this operator raises.
 
         Args:
-            policy: ``fail``, the default, fails the job. ``skip`` leaves the record out. ``dead_letter`` sends
-                it to the side output ``DEAD_LETTERS``, as a pair of the record and the text of the error.
+            policy: ``fail``, the default, fails the job; ``skip`` leaves the record out; ``dead_letter``
+                sends it to the side output ``DEAD_LETTERS``, as a pair of the record and the error's text.
         """
         operator = self._operator("on_error()")
         if policy not in get_args(ErrorPolicy):

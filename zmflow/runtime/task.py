@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import pickle
-import random
 import threading
 import time
 from collections import deque
@@ -17,23 +16,24 @@ from collections.abc import Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from zmflow.api.functions import Function, RuntimeContext
+from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import EndOfInput, SourceReader
 from zmflow.config import Settings
-from zmflow.config.options import BUFFER_TIMEOUT, SEGMENT_SIZE
-from zmflow.execution.batches import Rows
+from zmflow.config.options import RUNTIME_MODE
+from zmflow.execution.batches import Batch
 from zmflow.execution.chain import Chain
 from zmflow.execution.input import InputState
-from zmflow.execution.output import ResultWriter, writer_for
 from zmflow.execution.slicing import SliceSize
+from zmflow.execution.stages import BatchConsumer
+from zmflow.execution.stream_operator import MAX_WATERMARK
+from zmflow.execution.time_events import StreamStatus, TimeEvent, Watermark, decode_time_event
+from zmflow.execution.watermark_valve import GateValves
 from zmflow.graph.job_graph import ChainSpec
-from zmflow.graph.partitioners import CustomPartitioner, HashPartitioner, RebalancePartitioner
 from zmflow.protocol.frames import Frame, FrameKind
 from zmflow.protocol.messages import TaskCounters, TaskDeployment, TaskFailure, TaskState
 from zmflow.runtime.channels import (
     END,
     InputChannel,
-    LocalChannel,
     Mailbox,
     Releases,
     RemoteChannel,
@@ -42,13 +42,15 @@ from zmflow.runtime.channels import (
 from zmflow.runtime.shipped_code import install_classes
 from zmflow.runtime.source_coordinator import ADD_SPLITS, ENUMERATOR_FAILED, decode_event
 from zmflow.runtime.task_failure import describe_failure
+from zmflow.runtime.task_outputs import Channel, TaskOutputs
 from zmflow.telemetry.logs import get_logger, task_context
 
 __all__ = ["EnumeratorFailedError", "Task", "TaskEnvironment"]
 
-Channel = LocalChannel | RemoteChannel
-
 _CANCEL = object()
+
+TIME_EVENTS = frozenset((Watermark, StreamStatus))
+EVENT_FRAMES = frozenset((FrameKind.WATERMARK, FrameKind.STREAM_STATUS))
 
 
 class EnumeratorFailedError(Exception):
@@ -78,18 +80,6 @@ class TaskEnvironment(Protocol):
         ...
 
 
-class _Output:
-    """A result partition: the writer, its channels, and when it must be flushed next."""
-
-    __slots__ = ("channels", "due", "timeout_s", "writer")
-
-    def __init__(self, writer: ResultWriter, channels: list[Channel], timeout_ms: int) -> None:
-        self.writer = writer
-        self.channels = channels
-        self.timeout_s = timeout_ms / 1000
-        self.due = float("inf") if timeout_ms < 0 else 0.0
-
-
 class Task:
     """One execution attempt.
 
@@ -114,13 +104,12 @@ class Task:
         self._interrupting = threading.Lock()
         self._settings = settings
         self._environment = environment
-        self._partitions: list[list[Channel]] = []
-        self._outputs: list[_Output] = []
+        self._outputs = TaskOutputs(deployment, [], settings)
         self._releases = Releases(self.mailbox)
         self._input = InputState(deployment.gate_channels)
+        self._valves = GateValves(deployment.gate_channels)
         self._assigned: deque[tuple[str, Any]] = deque()  # splits the reader has not been given yet
         self._chain: Chain | None = None
-        self._functions: list[Function] = []  # key selectors and partitioners of the outputs
         self._slices = SliceSize(0)
         self._records_in = 0
         self._bytes_in = 0
@@ -135,7 +124,7 @@ class Task:
 
         The worker makes them when all tasks of the slot exist, because some of them are consumers here.
         """
-        self._partitions = partitions
+        self._outputs = TaskOutputs(self.deployment, partitions, self._settings)
 
     @property
     def started(self) -> bool:
@@ -145,7 +134,7 @@ class Task:
     @property
     def remote_channels(self) -> list[RemoteChannel]:
         """The outputs that lead to other processes."""
-        return [c for channels in self._partitions for c in channels if isinstance(c, RemoteChannel)]
+        return self._outputs.remote_channels
 
     def start(self) -> None:
         """Begin to run."""
@@ -155,9 +144,7 @@ class Task:
         """Ask the task to end; it does at the next batch or wait."""
         self.canceled = True
         self.mailbox.put((None, _CANCEL))
-        for channels in self._partitions:
-            for channel in channels:
-                channel.permits.cancel()
+        self._outputs.cancel()
 
     def interrupt(self) -> None:
         """Raise inside user code that has not returned since the task was cancelled."""
@@ -175,14 +162,14 @@ class Task:
 
     def counters(self) -> TaskCounters:
         """Counters since the start; may be read from any thread."""
-        writers = [output.writer for output in self._outputs]
-        blocked_s = sum(c.permits.blocked_s for channels in self._partitions for c in channels)
+        outputs = self._outputs
+        blocked_s = outputs.blocked_s
         return TaskCounters(
             attempt_id=self.deployment.attempt_id,
             records_in=self._records_in,
-            records_out=sum(writer.records_out for writer in writers),
+            records_out=outputs.records_out,
             bytes_in=self._bytes_in,
-            bytes_out=sum(writer.bytes_out for writer in writers),
+            bytes_out=outputs.bytes_out,
             busy_ms=int(max(0.0, self._busy_s - blocked_s) * 1000),
             backpressured_ms=int(blocked_s * 1000),
         )
@@ -225,10 +212,11 @@ class Task:
             self._environment.report(self, "RUNNING", None)
             if chain.source is not None:
                 self._run_source(chain)
+                chain.event(Watermark(MAX_WATERMARK))
             else:
-                self._run_input()
+                self._run_input(chain)  # ends with MAX_WATERMARK as well
             chain.finish()
-            self._finish_outputs()
+            self._outputs.finish()
         except BaseException:
             self._end_interruptions()
             try:
@@ -266,68 +254,24 @@ class Task:
             managed_memory_bytes=deployment.managed_memory,
             external_resources=self._environment.external_resources,
         )
-        frame_size_bytes = self._settings[SEGMENT_SIZE]
-        chance = random.Random()  # noqa: S311 - spreads records, guards nothing
-        channels_of = {
-            partition.edge_id: channels
-            for partition, channels in zip(deployment.partitions, self._partitions, strict=True)
-        }
-        timeouts: list[int] = []
-        for output in spec.outputs:
-            partitioner, channels = output.partitioner, channels_of[output.edge_id]
-            if isinstance(partitioner, (HashPartitioner, CustomPartitioner)):
-                self._open(partitioner.key_selector, context)
-            if isinstance(partitioner, CustomPartitioner):
-                self._open(partitioner.partitioner, context)
-            writer = writer_for(
-                partitioner,
-                channels,
-                frame_size_bytes=frame_size_bytes,
-                max_parallelism=self._consumer_max_parallelism(output.edge_id),
-                choose=lambda items, count: chance.choices(items, k=count),
-                first=chance.randrange(len(channels)) if isinstance(partitioner, RebalancePartitioner) else 0,
-            )
-            self._outputs.append(_Output(writer, channels, output.buffer_timeout_ms))
-            timeouts.append(output.buffer_timeout_ms)
-        limited = [timeout for timeout in timeouts if timeout >= 0]
-        self._slices = SliceSize(min(limited) / 2 if limited else self._settings[BUFFER_TIMEOUT] / 2)
+        self._outputs.open(spec, context)
+        self._slices = SliceSize(self._outputs.slice_target_ms)
         self._chain = Chain(
             spec,
             context,
-            [output.writer.emit for output in self._outputs],
+            self._outputs.takers,
             lambda collect_id, rows, finished: self._environment.emit_to_client(
                 self, collect_id, rows, finished
             ),
+            output_events=self._outputs.event_takers,
+            processing_time=_wall_ms,
+            batch_mode=self._settings[RUNTIME_MODE] == "BATCH",
         )
         self._chain.open()
 
-    def _consumer_max_parallelism(self, edge_id: str) -> int:
-        for partition in self.deployment.partitions:
-            if partition.edge_id == edge_id:
-                return partition.max_parallelism
-        return self.deployment.max_parallelism
-
-    def _open(self, function: object, context: RuntimeContext) -> None:
-        if isinstance(function, Function):
-            self._functions.append(function)
-            function.open(context)
-
-    def _finish_outputs(self) -> None:
-        for output in self._outputs:
-            output.writer.finish()
-        for output in self._outputs:
-            for channel in output.channels:
-                channel.end()
-        # FINISHED means that nobody needs this task any more: its slot may be given back, its channels
-        # forgotten. So it waits for its last frames to leave.
-        for output in self._outputs:
-            for channel in output.channels:
-                channel.drain()
-
     def _close(self, completed: bool) -> None:
         try:
-            for function in self._functions:
-                function.close()
+            self._outputs.close()
         finally:
             if self._chain is not None:
                 self._chain.close(completed)
@@ -344,21 +288,41 @@ class Task:
 
     # -- records -----------------------------------------------------------------------------------
 
-    def _run_input(self) -> None:
+    def _run_input(self, chain: Chain) -> None:
+        process = (chain.process, chain.process_second)
         while not self._input.finished:
             channel, item = self._next_item()
             if channel is None:
                 self._control(item)
-            elif item is END or (item.__class__ is Frame and item.kind == FrameKind.END_OF_DATA):
+                continue
+            kind = item.kind if item.__class__ is Frame else None
+            if item is END or kind == FrameKind.END_OF_DATA:
                 self._releases.add(channel)
                 self._input.ended(channel.gate, channel.index)
-            else:
-                rows = channel.decode(item)
-                self._records_in += len(rows)
-                if item.__class__ is Frame:
-                    self._bytes_in += len(item.payload)
-                self._process(rows)
+                self._take_events(chain, self._valves.finished(channel.gate, channel.index))
+            elif item.__class__ in TIME_EVENTS or kind in EVENT_FRAMES:
+                self._take_event(chain, channel, decode_time_event(item) if kind is not None else item)
                 self._releases.add(channel)
+            else:
+                batch = channel.decode(item)
+                self._records_in += len(batch)
+                if kind is not None:
+                    self._bytes_in += len(item.payload)
+                self._process(batch, process[channel.gate])
+                self._releases.add(channel)
+
+    def _take_event(self, chain: Chain, channel: InputChannel, event: TimeEvent) -> None:
+        """What an event of one channel means for the whole input goes through the chain."""
+        if isinstance(event, Watermark):
+            merged = self._valves.watermark(channel.gate, channel.index, event.timestamp_ms)
+        else:
+            merged = self._valves.status(channel.gate, channel.index, idle=event.idle)
+        self._take_events(chain, merged)
+
+    @staticmethod
+    def _take_events(chain: Chain, events: Sequence[TimeEvent]) -> None:
+        for event in events:
+            chain.event(event)
 
     def _run_source(self, chain: Chain) -> None:
         operator = chain.source
@@ -382,7 +346,7 @@ class Task:
                     self._assign(reader)
                 else:
                     self._records_in += len(rows)
-                    self._process(rows)
+                    self._process(rows, chain.process)
         finally:
             with chain.running(0):
                 reader.close()
@@ -414,39 +378,49 @@ class Task:
             raise TaskCanceledError
 
     def _next_item(self) -> tuple[Any, Any]:
-        """The next item of the mailbox; flushes outputs that are due while it waits."""
+        """The next item of the mailbox; while it waits, flushes outputs and lets timers fire that are due."""
         mailbox = self.mailbox
         while mailbox.empty():
-            due = min((output.due for output in self._outputs if output.writer.pending), default=None)
-            if due is None or due == float("inf"):
+            wait_s = self._idle_wait_s()
+            if wait_s is None:
                 break
             try:
-                return mailbox.get(timeout=max(0.0, due - time.perf_counter()))
+                return mailbox.get(timeout=wait_s)
             except Empty:
-                self._flush_due(time.perf_counter())
+                self._outputs.flush_due(time.perf_counter())
+                self._advance_time()
         return mailbox.get()
 
-    def _process(self, rows: Rows) -> None:
-        """Run a batch through the chain, in slices that leave time for flushing and cancelling."""
-        for begin, end in self._slices.of(len(rows)):
-            self._process_slice(rows if end - begin == len(rows) else rows[begin:end])
+    def _idle_wait_s(self) -> float | None:
+        """How long nothing has to be done while no input comes; None: for ever."""
+        wait_s = self._outputs.due() - time.perf_counter()
+        timer_ms = self._chain.next_processing_time_ms() if self._chain is not None else None
+        if timer_ms is not None:
+            wait_s = min(wait_s, (timer_ms - _wall_ms()) / 1000)
+        return None if wait_s == float("inf") else max(0.0, wait_s)
 
-    def _process_slice(self, rows: Rows) -> None:
+    def _advance_time(self) -> None:
+        chain = self._chain
+        assert chain is not None
+        timer_ms = chain.next_processing_time_ms()
+        if timer_ms is not None and timer_ms <= (now_ms := _wall_ms()):
+            chain.advance_processing_time(now_ms)
+
+    def _process(self, batch: Batch, process: BatchConsumer) -> None:
+        """Run a batch through the chain, in slices that leave time for flushing, timers and cancelling."""
+        for begin, end in self._slices.of(len(batch)):
+            self._process_slice(batch if end - begin == len(batch) else batch[begin:end], process)
+
+    def _process_slice(self, batch: Batch, process: BatchConsumer) -> None:
         if self.canceled:
             raise TaskCanceledError
-        assert self._chain is not None
         begin = time.perf_counter()
-        self._chain.process(rows)
+        process(batch)
         now = time.perf_counter()
         self._busy_s += now - begin
-        self._slices.took(len(rows), (now - begin) * 1000)
-        self._flush_due(now)
-
-    def _flush_due(self, now: float) -> None:
-        for output in self._outputs:
-            if output.due <= now:
-                output.writer.flush()
-                output.due = now + output.timeout_s
+        self._slices.took(len(batch), (now - begin) * 1000)
+        self._outputs.flush_due(now)
+        self._advance_time()
 
 
 def _raise_in_thread(ident: int, kind: type[BaseException] | None) -> None:
@@ -454,3 +428,8 @@ def _raise_in_thread(ident: int, kind: type[BaseException] | None) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(ident), ctypes.py_object(kind) if kind is not None else None
     )
+
+
+def _wall_ms() -> int:
+    """Processing time: milliseconds since 1970."""
+    return time.time_ns() // 1_000_000

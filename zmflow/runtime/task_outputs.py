@@ -1,0 +1,165 @@
+"""The result partitions of a task: their writers and channels, and when they must be flushed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from zmflow.api.functions import Function, RuntimeContext
+from zmflow.config import Settings
+from zmflow.config.options import BUFFER_TIMEOUT, SEGMENT_SIZE
+from zmflow.execution.output import ResultWriter, writer_for
+from zmflow.execution.stream_operator import MAX_WATERMARK
+from zmflow.execution.time_events import TimeEvent, Watermark
+from zmflow.graph.job_graph import ChainOutput, ChainSpec
+from zmflow.graph.partitioners import CustomPartitioner, HashPartitioner, RebalancePartitioner
+from zmflow.protocol.messages import TaskDeployment
+from zmflow.runtime.channels import LocalChannel, RemoteChannel
+
+__all__ = ["Channel", "TaskOutputs"]
+
+Channel = LocalChannel | RemoteChannel
+
+END_OF_TIME = Watermark(MAX_WATERMARK)
+
+
+class _Partition:
+    """One result partition: the writer, its channels, and when it must be flushed next."""
+
+    __slots__ = ("channels", "due", "timeout_s", "writer")
+
+    def __init__(self, writer: ResultWriter, channels: list[Channel], timeout_ms: int) -> None:
+        self.writer = writer
+        self.channels = channels
+        self.timeout_s = timeout_ms / 1000
+        self.due = float("inf") if timeout_ms < 0 else 0.0
+
+    def emit_event(self, event: TimeEvent) -> None:
+        """Tell the consumers. The end of event time is not sent: the end of the data, which follows, says it
+        already."""
+        if event != END_OF_TIME:
+            self.writer.emit_event(event)
+
+
+class TaskOutputs:
+    """All result partitions of a task.
+
+    Args:
+        deployment: what the task runs.
+        channels: of each partition, in consumer order.
+    """
+
+    def __init__(self, deployment: TaskDeployment, channels: list[list[Channel]], settings: Settings) -> None:
+        self._deployment = deployment
+        self._channels = channels
+        self._settings = settings
+        self._partitions: list[_Partition] = []
+        self._functions: list[Function] = []  # key selectors and partitioners
+
+    @property
+    def channels(self) -> list[Channel]:
+        """Every channel of every partition."""
+        return [channel for channels in self._channels for channel in channels]
+
+    @property
+    def remote_channels(self) -> list[RemoteChannel]:
+        """The channels that lead to other processes."""
+        return [channel for channel in self.channels if isinstance(channel, RemoteChannel)]
+
+    @property
+    def records_out(self) -> int:
+        """Records that left."""
+        return sum(partition.writer.records_out for partition in self._partitions)
+
+    @property
+    def bytes_out(self) -> int:
+        """Encoded bytes that left."""
+        return sum(partition.writer.bytes_out for partition in self._partitions)
+
+    @property
+    def blocked_s(self) -> float:
+        """How long the task has waited for its consumers."""
+        return sum(channel.permits.blocked_s for channel in self.channels)
+
+    @property
+    def takers(self) -> list[Callable[..., None]]:
+        """What takes the batches of each output of the chain."""
+        return [partition.writer.emit for partition in self._partitions]
+
+    @property
+    def event_takers(self) -> list[Callable[[TimeEvent], None]]:
+        """What takes the time events of each output of the chain."""
+        return [partition.emit_event for partition in self._partitions]
+
+    @property
+    def slice_target_ms(self) -> float:
+        """How long a slice of a batch may take, so that flushing is not late by much."""
+        limited = [p.timeout_s * 1000 for p in self._partitions if p.timeout_s >= 0]
+        return min(limited) / 2 if limited else self._settings[BUFFER_TIMEOUT] / 2
+
+    def open(self, spec: ChainSpec, context: RuntimeContext) -> None:
+        """Make the writers; open the functions that choose channels."""
+        by_edge = {
+            partition.edge_id: (channels, partition.max_parallelism)
+            for partition, channels in zip(self._deployment.partitions, self._channels, strict=True)
+        }
+        chance = random.Random()  # noqa: S311 - spreads records, guards nothing
+        for output in spec.outputs:
+            channels, max_parallelism = by_edge[output.edge_id]
+            self._open_functions(output, context)
+            rebalances = isinstance(output.partitioner, RebalancePartitioner)
+            writer = writer_for(
+                output.partitioner,
+                channels,
+                frame_size_bytes=self._settings[SEGMENT_SIZE],
+                max_parallelism=max_parallelism,
+                choose=lambda items, count: chance.choices(items, k=count),
+                first=chance.randrange(len(channels)) if rebalances else 0,
+            )
+            self._partitions.append(_Partition(writer, channels, output.buffer_timeout_ms))
+
+    def _open_functions(self, output: ChainOutput, context: RuntimeContext) -> None:
+        partitioner = output.partitioner
+        functions: list[object] = []
+        if isinstance(partitioner, (HashPartitioner, CustomPartitioner)):
+            functions.append(partitioner.key_selector)
+        if isinstance(partitioner, CustomPartitioner):
+            functions.append(partitioner.partitioner)
+        for function in functions:
+            if isinstance(function, Function):
+                self._functions.append(function)
+                function.open(context)
+
+    def due(self) -> float:
+        """When something that waits must be flushed (``time.perf_counter``); infinity when nothing must."""
+        return min((p.due for p in self._partitions if p.writer.pending), default=float("inf"))
+
+    def flush_due(self, now: float) -> None:
+        """Flush what is due."""
+        for partition in self._partitions:
+            if partition.due <= now:
+                partition.writer.flush()
+                partition.due = now + partition.timeout_s
+
+    def cancel(self) -> None:
+        """Wake the task where it waits for a consumer."""
+        for channel in self.channels:
+            channel.permits.cancel()
+
+    def finish(self) -> None:
+        """The task has nothing more to say: send everything, end the channels, wait until all has left.
+
+        FINISHED means that nobody needs the task any more: its slot may be given back and its channels
+        forgotten.
+        """
+        for partition in self._partitions:
+            partition.writer.finish()
+        for channel in self.channels:
+            channel.end()
+        for channel in self.channels:
+            channel.drain()
+
+    def close(self) -> None:
+        """Close the functions that chose channels."""
+        for function in self._functions:
+            function.close()
