@@ -5,6 +5,7 @@ A worker serves one job and ends with it, so what is installed here is never rem
 
 from __future__ import annotations
 
+import pickle
 import sys
 import threading
 import types
@@ -12,11 +13,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zmflow.errors import ProtocolError
+from zmflow.graph.job_graph import ChainSpec
 
-__all__ = ["install_classes", "install_files"]
+__all__ = ["install_classes", "install_files", "load_chain"]
 
 
 _installing = threading.Lock()
+
+_loading = threading.Lock()
+"""Held while a chain is unpickled. That imports modules, and two threads that import modules which import each
+other can wait for each other's; CPython sees that and lets one of the imports fail."""
 
 
 def install_files(files: Sequence[tuple[str, bytes]], directory: Path) -> None:
@@ -53,3 +59,10 @@ def install_classes(classes: Mapping[str, Mapping[str, type]]) -> None:
             for name, member in members.items():
                 if not hasattr(module, name):
                     setattr(module, name, member)
+
+
+def load_chain(operators: bytes) -> ChainSpec:
+    """Unpickle a chain. Tasks and enumerators call this on threads of their own, one at a time gets through."""
+    with _loading:
+        spec: ChainSpec = pickle.loads(operators)
+    return spec

@@ -13,9 +13,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from zmflow.api.sources import SplitEnumerator
-from zmflow.graph.job_graph import ChainSpec
 from zmflow.protocol.messages import TaskDeployment, TaskFailure
-from zmflow.runtime.shipped_code import install_classes
+from zmflow.runtime.shipped_code import install_classes, load_chain
 from zmflow.runtime.split_assignments import Asking, SplitAssignments
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.telemetry.logs import get_logger, task_context
@@ -140,7 +139,7 @@ class SourceCoordinator:
             self._fail(error)
 
     def _begin(self) -> None:
-        spec: ChainSpec = pickle.loads(self._deployment.operators)  # shares nothing with a reader's
+        spec = load_chain(self._deployment.operators)  # shares nothing with a reader's
         install_classes(spec.classes)
         self._operator_name = spec.nodes[0].name
         source = spec.nodes[0].operator.source  # type: ignore[attr-defined]

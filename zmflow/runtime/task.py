@@ -8,7 +8,6 @@ Code that sits in a C call, or that refuses to end, goes when the TaskManager ki
 from __future__ import annotations
 
 import ctypes
-import pickle
 import threading
 import time
 from collections import deque
@@ -39,7 +38,7 @@ from zmflow.runtime.channels import (
     RemoteChannel,
     TaskCanceledError,
 )
-from zmflow.runtime.shipped_code import install_classes
+from zmflow.runtime.shipped_code import install_classes, load_chain
 from zmflow.runtime.source_coordinator import ADD_SPLITS, ENUMERATOR_FAILED, decode_event
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.task_outputs import Channel, TaskOutputs
@@ -204,7 +203,7 @@ class Task:
         try:
             self._interruptible = True
             self._environment.report(self, "INITIALIZING", None)
-            spec: ChainSpec = pickle.loads(self.deployment.operators)
+            spec = load_chain(self.deployment.operators)
             install_classes(spec.classes)
             self._build(spec)
             chain = self._chain
