@@ -21,8 +21,8 @@ __all__ = ["install_classes", "install_files", "load_chain"]
 _installing = threading.Lock()
 
 _loading = threading.Lock()
-"""Held while a chain is unpickled. That imports modules, and two threads that import modules which import each
-other can wait for each other's; CPython sees that and lets one of the imports fail."""
+"""Held while a chain is unpickled. That imports modules, and two threads that import modules which import
+each other can wait for each other's; CPython sees that and lets one of the imports fail."""
 
 
 def install_files(files: Sequence[tuple[str, bytes]], directory: Path) -> None:
@@ -62,7 +62,7 @@ def install_classes(classes: Mapping[str, Mapping[str, type]]) -> None:
 
 
 def load_chain(operators: bytes) -> ChainSpec:
-    """Unpickle a chain. Tasks and enumerators call this on threads of their own, one at a time gets through."""
+    """Unpickle a chain. Tasks and enumerators do so on threads of their own; one at a time gets through."""
     with _loading:
         spec: ChainSpec = pickle.loads(operators)
     return spec
