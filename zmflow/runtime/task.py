@@ -8,12 +8,13 @@ Code that sits in a C call, or that refuses to end, goes when the TaskManager ki
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import EndOfInput, SourceReader
@@ -43,6 +44,9 @@ from zmflow.runtime.source_coordinator import ADD_SPLITS, ENUMERATOR_FAILED, dec
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.task_outputs import Channel, TaskOutputs
 from zmflow.telemetry.logs import get_logger, task_context
+
+if TYPE_CHECKING:
+    from zmflow.runtime.async_loop import OperatorHost
 
 __all__ = ["EnumeratorFailedError", "Task", "TaskEnvironment"]
 
@@ -107,6 +111,8 @@ class Task:
         self._releases = Releases(self.mailbox)
         self._input = InputState(deployment.gate_channels)
         self._valves = GateValves(deployment.gate_channels)
+        self._deferred: deque[tuple[Any, Any]] = deque()  # what came while an operator waited
+        self._hosts: list[OperatorHost] = []
         self._assigned: deque[tuple[str, Any]] = deque()  # splits the reader has not been given yet
         self._chain: Chain | None = None
         self._slices = SliceSize(0)
@@ -146,10 +152,14 @@ class Task:
         self._outputs.cancel()
 
     def interrupt(self) -> None:
-        """Raise inside user code that has not returned since the task was cancelled."""
+        """Raise inside user code that has not returned since the task was cancelled.
+
+        Not while it imports: an interrupted import can leave a module's lock taken for ever, for all threads.
+        """
         with self._interrupting:
-            if self._interruptible and self._thread.ident is not None:
-                _raise_in_thread(self._thread.ident, TaskCanceledError)
+            ident = self._thread.ident
+            if self._interruptible and ident is not None and not _imports(ident):
+                _raise_in_thread(ident, TaskCanceledError)
 
     def fail(self, error: BaseException) -> None:
         """Let the task fail with an error from another thread."""
@@ -162,7 +172,7 @@ class Task:
     def counters(self) -> TaskCounters:
         """Counters since the start; may be read from any thread."""
         outputs = self._outputs
-        blocked_s = outputs.blocked_s
+        blocked_s = outputs.blocked_s + sum(host.waited_s for host in self._hosts)
         return TaskCounters(
             attempt_id=self.deployment.attempt_id,
             records_in=self._records_in,
@@ -201,10 +211,10 @@ class Task:
 
     def _live(self) -> None:
         try:
-            self._interruptible = True
             self._environment.report(self, "INITIALIZING", None)
             spec = load_chain(self.deployment.operators)
             install_classes(spec.classes)
+            self._interruptible = True
             self._build(spec)
             chain = self._chain
             assert chain is not None
@@ -264,9 +274,17 @@ class Task:
             ),
             output_events=self._outputs.event_takers,
             processing_time=_wall_ms,
+            host_for=self._host_for,
             batch_mode=self._settings[RUNTIME_MODE] == "BATCH",
         )
         self._chain.open()
+
+    def _host_for(self, woken: Callable[[], None]) -> OperatorHost:
+        from zmflow.runtime.async_loop import OperatorHost  # asyncio: only for those who use it
+
+        host = OperatorHost(woken, self.mailbox, self._deferred, self._control, self._outputs, _wall_ms)
+        self._hosts.append(host)
+        return host
 
     def _close(self, completed: bool) -> None:
         try:
@@ -333,8 +351,8 @@ class Task:
                 reader.start()
                 self._environment.request_split(self)
             while True:
-                while not self.mailbox.empty():
-                    self._source_control(self.mailbox.get()[1])
+                while self._deferred or not self.mailbox.empty():
+                    self._source_control(self._next_item()[1])
                 with chain.running(0):
                     rows = reader.poll_next()
                 if rows is EndOfInput.END:
@@ -375,9 +393,14 @@ class Task:
             raise item
         if item is _CANCEL:
             raise TaskCanceledError
+        for host in self._hosts:
+            if item is host:
+                host.notify()
 
     def _next_item(self) -> tuple[Any, Any]:
         """The next item of the mailbox; while it waits, flushes outputs and lets timers fire that are due."""
+        if self._deferred:
+            return self._deferred.popleft()
         mailbox = self.mailbox
         while mailbox.empty():
             wait_s = self._idle_wait_s()
@@ -420,6 +443,16 @@ class Task:
         self._slices.took(len(batch), (now - begin) * 1000)
         self._outputs.flush_due(now)
         self._advance_time()
+
+
+def _imports(ident: int) -> bool:
+    """Whether a thread is inside an import at the moment."""
+    frame = sys._current_frames().get(ident)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _raise_in_thread(ident: int, kind: type[BaseException] | None) -> None:

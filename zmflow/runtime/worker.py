@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 import zmq
 
+import zmflow.connectors  # noqa: F401 - loaded once, before workers are forked, and not in each by its tasks
 from zmflow.config import Settings
 from zmflow.config.options import (
     BUFFERS_PER_CHANNEL,

@@ -1,0 +1,70 @@
+"""What a run will do, drawn from its seed before anything happens.
+
+A decision says whom to kill by place and not by process, and when by the time since the last kill, so
+the same seed decides the same whatever the machine's speed makes of it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.chaos.jobs import KINDS, JobOrder
+
+__all__ = ["KillDecision", "job_orders", "kill_decisions"]
+
+WAIT_LEAST_MS = 300
+WAIT_BEYOND_MS = 1100
+"""Between two kills: at least the one and, on average, the other beyond it. That is 120 in three minutes,
+some of them in the middle of a recovery, and now and then a break in which a large job can finish."""
+
+REPLACED_AFTER_MS = (50, 800)
+"""How long the place of a killed TaskManager stays empty. Its successor takes some 400 ms to start."""
+
+WORKER_SHARE = 0.6
+"""Kills of a single worker; the others take a whole TaskManager."""
+
+WORK_MS = (800, 2000)
+"""What a job takes when nobody disturbs it: about as long as the breaks between kills that concern it."""
+
+
+@dataclass(frozen=True)
+class KillDecision:
+    """Kill what is in this slot of this place, or in the next one where there is something."""
+
+    wait_ms: int
+    victim: Literal["worker", "taskmanager"]
+    place: int
+    slot: int
+    replaced_after_ms: int
+
+
+def kill_decisions(seed: int, taskmanagers: int, slots: int) -> Iterator[KillDecision]:
+    """The kills of a run, without end."""
+    chance = random.Random(f"kills of {seed}")
+    while True:
+        yield KillDecision(
+            wait_ms=WAIT_LEAST_MS + round(chance.expovariate(1 / WAIT_BEYOND_MS)),
+            victim="worker" if chance.random() < WORKER_SHARE else "taskmanager",
+            place=chance.randrange(taskmanagers),
+            slot=chance.randrange(slots),
+            replaced_after_ms=chance.randint(*REPLACED_AFTER_MS),
+        )
+
+
+def job_orders(seed: int, lane: int) -> Iterator[JobOrder]:
+    """The jobs of one lane, without end: every kind in a shuffled order, then all of them again."""
+    chance = random.Random(f"jobs of {seed} in lane {lane}")
+    number = 0
+    while True:
+        for kind in chance.sample(KINDS, len(KINDS)):
+            number += 1
+            yield JobOrder(
+                name=f"{kind.name}-{lane}-{number}",
+                kind=kind,
+                work_ms=chance.randint(*WORK_MS),
+                strategy=chance.choice(["fixed-delay", "exponential-delay"]),
+                overwrite=chance.random() < 0.5,
+            )
