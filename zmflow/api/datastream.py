@@ -21,7 +21,6 @@ from zmflow.api.operators import (
     FilterOperator,
     FlatMapOperator,
     MapOperator,
-    Operator,
     ProjectOperator,
     SinkFunctionOperator,
     SinkOperator,
@@ -29,6 +28,7 @@ from zmflow.api.operators import (
 from zmflow.api.sinks import Sink
 from zmflow.api.types import TypeInformation
 from zmflow.api.user_functions import checked_function
+from zmflow.api.watermark_strategy import WatermarksOperator, WatermarkStrategy
 from zmflow.errors import JobGraphError
 from zmflow.graph import partitioners
 from zmflow.graph.transformations import (
@@ -126,6 +126,17 @@ class DataStream(OperatorProperties, Generic[T]):
             node = stream._node
             inputs.extend(node.inputs if isinstance(node, Union) else [node])
         return DataStream(self._environment, Union(tuple(inputs)), self._type)
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def assign_timestamps_and_watermarks(self, watermark_strategy: WatermarkStrategy[T]) -> DataStream[T]:
+        """Give records timestamps, and say how far event time is."""
+        if not isinstance(watermark_strategy, WatermarkStrategy):
+            raise JobGraphError(
+                f"assign_timestamps_and_watermarks() takes a WatermarkStrategy, not {watermark_strategy!r}.",
+                hint="WatermarkStrategy.for_bounded_out_of_orderness(Duration.of_seconds(5)) is one.",
+            )
+        return self._then("Timestamps/Watermarks", WatermarksOperator(watermark_strategy), self._type)
 
     # -- which subtask --------------------------------------------------------------------------
 
@@ -255,10 +266,10 @@ class DataStream(OperatorProperties, Generic[T]):
             hint=f"Call {call} on an operator before or behind it.",
         )
 
-    def _then(self, name: str, operator: Operator, output_type: TypeInformation | None) -> DataStream[Any]:
+    def _then(self, name: str, operator: object, output_type: TypeInformation | None) -> DataStream[Any]:
         return DataStream(self._environment, self._add("operator", name, operator), output_type)
 
-    def _add(self, kind: OperatorKind, name: str, operator: Operator) -> Transformation:
+    def _add(self, kind: OperatorKind, name: str, operator: object) -> Transformation:
         return self._environment._add(kind, name, operator, (self._node,))
 
     def _partitioned(self, partitioner: partitioners.Partitioner) -> DataStream[T]:

@@ -22,7 +22,6 @@ from zmflow.api.operator_properties import checked_parallelism
 from zmflow.api.operators import (
     KeyedAggregateOperator,
     KeyedReduceOperator,
-    Operator,
     SinkOperator,
     SourceOperator,
 )
@@ -31,8 +30,10 @@ from zmflow.api.shipping import import_path_of, listed_py_files, read_py_files
 from zmflow.api.slot_sharing_group import SlotSharingGroup
 from zmflow.api.sources import Source
 from zmflow.api.types import TypeInformation
+from zmflow.api.watermark_strategy import WatermarksOperator, WatermarkStrategy
 from zmflow.config import Settings, load_settings
 from zmflow.config.options import (
+    AUTO_WATERMARK_INTERVAL,
     BUFFER_TIMEOUT,
     EXECUTION_TARGET,
     JOB_NAME,
@@ -50,7 +51,7 @@ from zmflow.graph.partitioners import HashPartitioner
 from zmflow.graph.plan import execution_plan
 from zmflow.graph.sharing import check_one_specification
 from zmflow.graph.stream_graph import GraphDefaults, StreamEdge, StreamGraph, build_stream_graph
-from zmflow.graph.transformations import Node, OperatorKind, Partitioned, Transformation
+from zmflow.graph.transformations import Node, OperatorKind, Partitioned, SideOutput, Transformation
 from zmflow.plugins import load_plugin
 from zmflow.protocol.resources import ResourceProfile
 
@@ -219,14 +220,17 @@ class StreamExecutionEnvironment:
     def from_source(
         self,
         source: Source[T, Any],
-        *,
+        watermark_strategy: WatermarkStrategy[T] | None = None,
         source_name: str | None = None,
         type_info: TypeInformation | None = None,
     ) -> DataStream[T]:
         """The records of a source.
 
-        PyFlink's second position belongs to the watermark strategy; until there are watermarks, name
-        and type are given by keyword.
+        Args:
+            source: where they come from.
+            watermark_strategy: their timestamps and watermarks; without, they have none.
+            source_name: the operator's name; default: the source's own.
+            type_info: what the records are; optional.
         """
         if not isinstance(source, Source):
             raise JobGraphError(
@@ -234,7 +238,10 @@ class StreamExecutionEnvironment:
                 hint="For a list or another iterable use from_collection().",
             )
         operator = self._add("source", source_name or source.name, SourceOperator(source), ())
-        return DataStream(self, operator, type_info)
+        stream: DataStream[T] = DataStream(self, operator, type_info)
+        if watermark_strategy is None or watermark_strategy == WatermarkStrategy.no_watermarks():
+            return stream
+        return stream.assign_timestamps_and_watermarks(watermark_strategy)
 
     # -- running --------------------------------------------------------------------------------
 
@@ -283,10 +290,23 @@ class StreamExecutionEnvironment:
         return "remote" if self._settings[JOBMANAGER_ADDRESS] else "embedded"
 
     def _add(
-        self, kind: OperatorKind, name: str, operator: Operator, inputs: tuple[Node, ...]
+        self,
+        kind: OperatorKind,
+        name: str,
+        operator: object,
+        inputs: tuple[Node, ...],
+        second_inputs: tuple[Node, ...] = (),
     ) -> Transformation:
         self._last_number += 1
-        added = Transformation(self._last_number, kind, name, operator, inputs, self.get_parallelism())
+        added = Transformation(
+            self._last_number,
+            kind,
+            name,
+            operator,
+            inputs,
+            self.get_parallelism(),
+            second_inputs=second_inputs,
+        )
         self._recorded.append(added)
         return added
 
@@ -324,6 +344,8 @@ class StreamExecutionEnvironment:
         def prepare(operator: object) -> object:
             if isinstance(operator, KeyedReduceOperator | KeyedAggregateOperator):
                 return replace(operator, final_only=final_only)
+            if isinstance(operator, WatermarksOperator):
+                return replace(operator, interval_ms=self._settings[AUTO_WATERMARK_INTERVAL])
             return operator
 
         graph = build_stream_graph(self._recorded, defaults, prepare)
@@ -381,7 +403,7 @@ def _parallelism_of(node: Node) -> int:
         each = waiting.pop()
         if isinstance(each, Transformation):
             largest = max(largest, each.parallelism)
-        elif isinstance(each, Partitioned):
+        elif isinstance(each, (Partitioned, SideOutput)):
             waiting.append(each.input)
         else:
             waiting.extend(each.inputs)

@@ -9,6 +9,7 @@ from zmflow.config.option import Option, boolean, choice, duration, integer, num
 from zmflow.errors import ConfigurationError
 
 __all__ = [
+    "AUTO_WATERMARK_INTERVAL",
     "BACKOFF_ATTEMPTS",
     "BACKOFF_INITIAL",
     "BACKOFF_JITTER",
@@ -68,6 +69,7 @@ __all__ = [
     "SLOT_MEMORY_LIMIT",
     "SLOT_OFFER_TIMEOUT",
     "SLOT_REQUEST_TIMEOUT",
+    "STATE_BACKEND",
     "TASKMANAGER_BIND_HOST",
     "TASKMANAGER_HOST",
     "TASK_CANCELLATION_TIMEOUT",
@@ -101,6 +103,11 @@ BUFFER_TIMEOUT = duration(
     "execution.buffer-timeout.interval",
     "100 ms",
     "Longest time a record waits in a frame that is not full; 0 sends every record, -1 only full frames.",
+)
+AUTO_WATERMARK_INTERVAL = duration(
+    "pipeline.auto-watermark-interval",
+    "200 ms",
+    "How often watermarks are emitted, where event time has moved; 0: not periodically.",
 )
 EXECUTION_TARGET = choice(
     "execution.target",
@@ -309,6 +316,12 @@ MIN_PARALLELISM_INCREASE = integer(
     "1",
     "Least gain in parallelism that is worth a restart.",
     least=1,
+)
+# -- state ----------------------------------------------------------------------------------------
+STATE_BACKEND = text(
+    "state.backend.type",
+    "hashmap",
+    "Where keyed state lives: hashmap is the memory of the worker; others are plugins, by name.",
 )
 # -- data plane -----------------------------------------------------------------------------------
 SEGMENT_SIZE = size("taskmanager.memory.segment-size", "32 KiB", "Size at which a frame is full.")

@@ -30,9 +30,10 @@ from zmflow.api.output_tag import DEAD_LETTERS
 from zmflow.api.sinks import SinkWriter, WriterContext
 from zmflow.errors import ProtocolError
 from zmflow.execution.aggregates import AdaptingCombine
+from zmflow.execution.async_calls import AsyncHost
 from zmflow.execution.batches import Batch, TimedRows
 from zmflow.execution.chain_code import SegmentCode, Step, compile_segment
-from zmflow.execution.operator_factory import FACTORIES
+from zmflow.execution.operator_factory import is_stream_operator, stream_operator
 from zmflow.execution.stages import BatchConsumer, EventConsumer, OperatorStage, Segment, Stage
 from zmflow.execution.stream_operator import OperatorContext, StreamOperator
 from zmflow.execution.time_events import TimeEvent
@@ -63,6 +64,8 @@ class Chain:
         emit_to_client: see ``zmflow.api.sinks.WriterContext``.
         output_events: for each ``spec.outputs``, what takes the time events.
         processing_time: the clock, milliseconds since 1970.
+        host_for: makes what an operator that waits for others has beside the chain; given what to call when
+            it is woken.
         batch_mode: whether the job runs in BATCH mode.
     """
 
@@ -75,6 +78,7 @@ class Chain:
         *,
         output_events: Sequence[EventConsumer] = (),
         processing_time: Callable[[], int] = lambda: 0,
+        host_for: Callable[[Callable[[], None]], AsyncHost] | None = None,
         batch_mode: bool = False,
     ) -> None:
         self._spec = spec
@@ -83,6 +87,7 @@ class Chain:
         self._emit_to_client = emit_to_client
         self._output_events = output_events
         self._processing_time = processing_time
+        self._host_for = host_for
         self._batch_mode = batch_mode
         self._opened: list[tuple[int, Function | StreamOperator]] = []
         self._operators: list[tuple[int, StreamOperator]] = []
@@ -194,9 +199,8 @@ class Chain:
     def _stage(self, begin: int, children: list[list[int]]) -> Stage:
         """The stage that begins with a node, and everything after it."""
         nodes = self._spec.nodes
-        factory = FACTORIES.get(type(nodes[begin].operator))
-        if factory is not None:
-            return self._operator_stage(begin, factory(nodes[begin].operator), children)
+        if is_stream_operator(nodes[begin].operator):
+            return self._operator_stage(begin, stream_operator(nodes[begin].operator), children)
         steps: list[Step] = []
         final: dict[Any, Any] | None = None
         last = begin
@@ -254,6 +258,8 @@ class Chain:
         self._current = index
         self._opened.append((index, operator))
         self._operators.append((index, operator))
+        if operator.needs_host and self._host_for is not None:
+            operator.attach(self._host_for(self._woken(index, operator)))
         operator.open(
             OperatorContext(
                 self.context_of(index),
@@ -265,6 +271,16 @@ class Chain:
         )
         self._current = None
         return stage
+
+    def _woken(self, index: int, operator: StreamOperator) -> Callable[[], None]:
+        """Lets an operator act on what it was woken for, with its errors put down to it."""
+
+        def woken() -> None:
+            before, self._current = self._current, index
+            operator.woken()
+            self._current = before
+
+        return woken
 
     def _attach(self, stage: Stage, node: int, children: list[list[int]]) -> None:
         if self._is_sink(node):
@@ -283,7 +299,7 @@ class Chain:
                 stage.following.append(following)
 
     def _is_compiled(self, node: int) -> bool:
-        return not self._is_sink(node) and type(self._spec.nodes[node].operator) not in FACTORIES
+        return not self._is_sink(node) and not is_stream_operator(self._spec.nodes[node].operator)
 
     def _is_sink(self, node: int) -> bool:
         return isinstance(self._spec.nodes[node].operator, (SinkOperator, SinkFunctionOperator))

@@ -1,13 +1,37 @@
-"""Which ``StreamOperator`` runs a specification of the API. What is not here is compiled into its chain."""
+"""Which ``StreamOperator`` runs a specification of the API. What is not here is compiled into its chain.
+
+Both sides are names, loaded on use: a worker imports the operators its job has and no others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from importlib import import_module
 
 from zmflow.execution.stream_operator import StreamOperator
 
-__all__ = ["FACTORIES"]
+__all__ = ["OPERATORS", "is_stream_operator", "stream_operator"]
 
-FACTORIES: dict[type, Callable[[Any], StreamOperator]] = {}
-"""By the type of the specification: makes the operator that one subtask runs."""
+OPERATORS: dict[str, str] = {
+    "zmflow.api.watermark_strategy.WatermarksOperator": (
+        "zmflow.execution.timestamps_operator.TimestampsAndWatermarksOperator"
+    ),
+    "zmflow.api.async_functions.AsyncOperator": "zmflow.execution.async_operator.AsyncWaitOperator",
+}
+"""By the full name of the specification, the full name of the operator that one subtask runs."""
+
+
+def _name_of(specification: object) -> str:
+    kind = type(specification)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def is_stream_operator(specification: object) -> bool:
+    """Whether a specification is run by an operator of its own."""
+    return _name_of(specification) in OPERATORS
+
+
+def stream_operator(specification: object) -> StreamOperator:
+    """The operator that runs a specification."""
+    module, _, name = OPERATORS[_name_of(specification)].rpartition(".")
+    operator: StreamOperator = getattr(import_module(module), name)(specification)
+    return operator

@@ -143,7 +143,9 @@ class OperatorStage(Stage):
             self.operator.advance_watermark(event.timestamp_ms)
             if not self.operator.makes_watermarks or event.timestamp_ms == MAX_WATERMARK:
                 self.hand_on_event(event)
-        elif not self.operator.makes_watermarks:
+        elif self.operator.makes_watermarks:
+            self.operator.input_status(idle=event.idle)
+        else:
             self.hand_on_event(event)
 
     def finish(self) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from zmflow.api.functions import RuntimeContext
+from zmflow.execution.async_calls import AsyncHost
 from zmflow.execution.batches import Rows
 from zmflow.graph.transformations import ErrorPolicy
 
@@ -76,6 +77,10 @@ class StreamOperator:
     """
 
     makes_watermarks = False
+    needs_host = False
+
+    def attach(self, host: AsyncHost) -> None:
+        """What an operator that waits for something beside its input has for that; before ``open``."""
 
     def open(self, context: OperatorContext) -> None:
         """Called once, before anything else."""
@@ -90,6 +95,13 @@ class StreamOperator:
 
     def advance_watermark(self, watermark_ms: int) -> None:
         """Event time (the least of all inputs) has reached this; it never goes back."""
+
+    def input_status(self, *, idle: bool) -> None:
+        """The input went idle, or is active again. Only told to operators that make watermarks; for others
+        the chain hands it on."""
+
+    def woken(self) -> None:
+        """Somebody called the host's ``wake``."""
 
     def next_processing_time_ms(self) -> int | None:
         """When ``advance_processing_time`` has something to do; None: not before something happens."""

@@ -1,9 +1,9 @@
 """Event time of several inputs: how watermarks and statuses of channels become those of a task.
 
-A ``WatermarkValve`` merges the channels of one gate, ``GateValves`` the gates of a task. The rules are those of
-Flink's StatusWatermarkValve and CombinedWatermarkStatus, with one status more. There, an input that has finished
-stays in the comparison with the highest watermark there is; as soon as the others are idle, event time ends,
-though the others may go on (FLINK-38477). Here a finished input is out of the comparison, until all are.
+A ``WatermarkValve`` merges the channels of one gate, ``GateValves`` the gates of a task. The rules are those
+of Flink's StatusWatermarkValve and CombinedWatermarkStatus, with one status more. There, an input that has
+finished stays in the comparison with the highest watermark there is; as soon as the others are idle, event
+time ends, though they may go on (FLINK-38477). Here a finished input is out of it, until all are.
 
 Both answer each event with what follows from it, in the order in which to pass it on.
 """
