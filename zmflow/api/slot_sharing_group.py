@@ -164,7 +164,8 @@ class SlotSharingGroup:
         def set_external_resource(self, name: str, value: float) -> SlotSharingGroup.Builder:
             """Pieces of a named resource of each slot, such as GPUs. A later call replaces an earlier one."""
             checked_text(name, "set_external_resource()")
-            if isinstance(value, bool) or value not in range(EXTERNAL_AMOUNT_MAX + 1):
+            # Not "in range(...)": with a float that compares with each number of it.
+            if isinstance(value, bool) or not 0 <= value <= EXTERNAL_AMOUNT_MAX or value != int(value):
                 raise JobGraphError(
                     f"A slot of the group {self._name!r} is given {value!r} of the resource {name!r}.",
                     hint=f"Give whole pieces, 0 to {EXTERNAL_AMOUNT_MAX}.",
