@@ -20,7 +20,16 @@ from benchmarks.results import BenchmarkResult, Report
 
 __all__ = ["NAMES", "main"]
 
-NAMES = ("stateless_chain", "word_count", "shuffle", "latency", "job_start", "memory")
+NAMES = (
+    "stateless_chain",
+    "word_count",
+    "keyed_state",
+    "tumbling_window",
+    "shuffle",
+    "latency",
+    "job_start",
+    "memory",
+)
 
 
 class _Benchmark(Protocol):

@@ -36,13 +36,20 @@ from zmflow.graph.transformations import (
     Node,
     OperatorKind,
     Partitioned,
+    SideOutput,
     Transformation,
     Union,
 )
 
 if TYPE_CHECKING:
+    from zmflow.api.broadcast_stream import BroadcastConnectedStream, BroadcastStream
+    from zmflow.api.connected_streams import ConnectedStreams
     from zmflow.api.environment import StreamExecutionEnvironment
+    from zmflow.api.joins import CoGroupedStreams, JoinedStreams
     from zmflow.api.keyed_stream import KeyedStream
+    from zmflow.api.output_tag import OutputTag
+    from zmflow.api.process_functions import ProcessFunction
+    from zmflow.state.descriptors import MapStateDescriptor
 
 __all__ = ["DataStream"]
 
@@ -127,6 +134,54 @@ class DataStream(OperatorProperties, Generic[T]):
             inputs.extend(node.inputs if isinstance(node, Union) else [node])
         return DataStream(self._environment, Union(tuple(inputs)), self._type)
 
+    # -- other streams ------------------------------------------------------------------------
+
+    def process(
+        self, func: ProcessFunction[T, R], output_type: TypeInformation | None = None
+    ) -> DataStream[R]:
+        """Any number of records out for each record in, with its timestamp, timers and side outputs."""
+        from zmflow.api.process_functions import ProcessFunction
+        from zmflow.api.process_operators import ProcessOperator
+
+        if not isinstance(func, ProcessFunction):
+            raise JobGraphError(
+                f"process() takes a ProcessFunction, not {func!r}.",
+                hint="A KeyedProcessFunction belongs behind key_by(); a plain function into flat_map().",
+            )
+        return self._then("Process", ProcessOperator(func), output_type)
+
+    def get_side_output(self, output_tag: OutputTag[R]) -> DataStream[R]:
+        """The records that this operator gave a tag."""
+        operator = self._operator("get_side_output()")
+        return DataStream(self._environment, SideOutput(operator, output_tag.tag_id), output_tag.type_info)
+
+    @overload
+    def connect(self, ds: BroadcastStream[R]) -> BroadcastConnectedStream[T, R]: ...
+    @overload
+    def connect(self, ds: DataStream[R]) -> ConnectedStreams[T, R]: ...
+    def connect(
+        self, ds: DataStream[R] | BroadcastStream[R]
+    ) -> ConnectedStreams[T, R] | BroadcastConnectedStream[T, R]:
+        """This stream and another one, for functions that tell them apart and share state."""
+        from zmflow.api.broadcast_stream import BroadcastConnectedStream, BroadcastStream
+        from zmflow.api.connected_streams import ConnectedStreams
+
+        if isinstance(ds, BroadcastStream):
+            return BroadcastConnectedStream(self, ds)
+        return ConnectedStreams(self, ds)
+
+    def join(self, other: DataStream[R]) -> JoinedStreams[T, R]:
+        """Pairs of records of two streams with one key, in one window."""
+        from zmflow.api.joins import JoinedStreams
+
+        return JoinedStreams(self, other)
+
+    def co_group(self, other: DataStream[R]) -> CoGroupedStreams[T, R]:
+        """All records of two streams with one key, in one window."""
+        from zmflow.api.joins import CoGroupedStreams
+
+        return CoGroupedStreams(self, other)
+
     # -- time ---------------------------------------------------------------------------------
 
     def assign_timestamps_and_watermarks(self, watermark_strategy: WatermarkStrategy[T]) -> DataStream[T]:
@@ -156,8 +211,20 @@ class DataStream(OperatorProperties, Generic[T]):
         """Send records of subtask i to subtask i; both sides must have the same parallelism."""
         return self._partitioned(partitioners.ForwardPartitioner())
 
-    def broadcast(self) -> DataStream[T]:
-        """Send each record to every subtask."""
+    @overload
+    def broadcast(self) -> DataStream[T]: ...
+    @overload
+    def broadcast(self, *descriptors: MapStateDescriptor[Any, Any]) -> BroadcastStream[T]: ...
+    def broadcast(self, *descriptors: MapStateDescriptor[Any, Any]) -> DataStream[T] | BroadcastStream[T]:
+        """Send each record to every subtask.
+
+        Args:
+            descriptors: the broadcast state that a stream connected to this one keeps of it.
+        """
+        if descriptors:
+            from zmflow.api.broadcast_stream import BroadcastStream
+
+            return BroadcastStream(self, descriptors)
         return self._partitioned(partitioners.BroadcastPartitioner())
 
     def global_(self) -> DataStream[T]:

@@ -16,9 +16,28 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from zmflow.api.accumulators import Accumulator, DoubleCounter, Histogram, IntCounter, LongCounter
+from zmflow.errors import ZmflowError
+
+if TYPE_CHECKING:
+    from zmflow.state.backend import KeyedStateBackend
+    from zmflow.state.descriptors import (
+        AggregatingStateDescriptor,
+        ListStateDescriptor,
+        MapStateDescriptor,
+        ReducingStateDescriptor,
+        ValueStateDescriptor,
+    )
+    from zmflow.state.states import AggregatingState, ListState, MapState, ReducingState, ValueState
 
 __all__ = [
+    "AggregateFunction",
+    "CoFlatMapFunction",
+    "CoMapFunction",
+    "DistributedCache",
     "ExternalResourceInfo",
     "FilterFunction",
     "FlatMapFunction",
@@ -34,7 +53,13 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+A = TypeVar("A", bound=Accumulator[Any, Any])
+ACC = TypeVar("ACC")
 IN = TypeVar("IN", contravariant=True)
+IN1 = TypeVar("IN1", contravariant=True)
+IN2 = TypeVar("IN2", contravariant=True)
 OUT = TypeVar("OUT", covariant=True)
 KEY = TypeVar("KEY", covariant=True)
 
@@ -60,8 +85,33 @@ class ExternalResourceInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class DistributedCache:
+    """The files that a job registered with ``register_cached_file``, on this machine.
+
+    >>> DistributedCache({"words": "/tmp/words.txt"}).get_file("words").name
+    'words.txt'
+    """
+
+    paths: Mapping[str, str]
+
+    def get_file(self, name: str) -> Path:
+        """The file, or the directory, that was registered under this name.
+
+        Raises:
+            ZmflowError: there is none; names those there are.
+        """
+        if name not in self.paths:
+            raise ZmflowError(
+                f"The job has no cached file {name!r}.",
+                detail=f"Registered: {', '.join(sorted(self.paths)) or 'none'}.",
+                hint="Call env.register_cached_file(path, name) before execute().",
+            )
+        return Path(self.paths[name])
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeContext:
-    """Where a function runs: which job, which task, which of how many subtasks.
+    """Where a function runs: which job, which task, which of how many subtasks; its state, its accumulators.
 
     Numbers start at 0. The getters are PyFlink's.
     """
@@ -77,6 +127,10 @@ class RuntimeContext:
     host: str
     managed_memory_bytes: Mapping[str, int] = field(default_factory=dict, hash=False)
     external_resources: Mapping[str, Sequence[int]] = field(default_factory=dict, hash=False)
+    job_parameters: Mapping[str, str] = field(default_factory=dict, hash=False)
+    cached_files: Mapping[str, str] = field(default_factory=dict, hash=False)
+    accumulators: dict[str, Accumulator[Any, Any]] = field(default_factory=dict, hash=False, compare=False)
+    keyed_state: KeyedStateBackend | None = field(default=None, hash=False, compare=False)
 
     def get_job_id(self) -> str:
         """The job's id, 32 hexadecimal digits."""
@@ -133,6 +187,99 @@ class RuntimeContext:
         """
         return tuple(ExternalResourceInfo(name, index) for index in self.external_resources.get(name, ()))
 
+    @overload
+    def get_job_parameter(self, key: str, default_value: str) -> str: ...
+    @overload
+    def get_job_parameter(self, key: str, default_value: None = None) -> str | None: ...
+    def get_job_parameter(self, key: str, default_value: str | None = None) -> str | None:
+        """One of the job's global parameters, or the default."""
+        return self.job_parameters.get(key, default_value)
+
+    def get_distributed_cache(self) -> DistributedCache:
+        """The files that were registered with the job."""
+        return DistributedCache(self.cached_files)
+
+    # -- accumulators -----------------------------------------------------------------------------
+
+    def add_accumulator(self, name: str, accumulator: A) -> A:
+        """Register an accumulator of this task under a name; the job merges those of all subtasks.
+
+        Raises:
+            ZmflowError: a function of this task has registered one under this name.
+
+        >>> def open(self, runtime_context):
+        ...     self.rejected = runtime_context.add_accumulator("rejected", IntCounter())
+        """
+        if name in self.accumulators:
+            raise ZmflowError(
+                f"The accumulator {name!r} already exists and cannot be added.",
+                hint="Use get_accumulator() to share it, or give this one another name.",
+            )
+        self.accumulators[name] = accumulator
+        return accumulator
+
+    def get_accumulator(self, name: str) -> Accumulator[Any, Any] | None:
+        """The accumulator of this task with this name."""
+        return self.accumulators.get(name)
+
+    def get_int_counter(self, name: str) -> IntCounter:
+        """The counter of this task with this name; made where there is none."""
+        return self._accumulator(name, IntCounter)
+
+    def get_long_counter(self, name: str) -> LongCounter:
+        """The counter of this task with this name; made where there is none."""
+        return self._accumulator(name, LongCounter)
+
+    def get_double_counter(self, name: str) -> DoubleCounter:
+        """The counter of this task with this name; made where there is none."""
+        return self._accumulator(name, DoubleCounter)
+
+    def get_histogram(self, name: str) -> Histogram:
+        """The histogram of this task with this name; made where there is none."""
+        return self._accumulator(name, Histogram)
+
+    def _accumulator(self, name: str, kind: type[A]) -> A:
+        known = self.accumulators.setdefault(name, kind())
+        if not isinstance(known, kind):
+            raise ZmflowError(
+                f"The accumulator {name!r} is a {type(known).__name__}, not a {kind.__name__}.",
+                hint="Give one of them another name.",
+            )
+        return known
+
+    # -- keyed state ------------------------------------------------------------------------------
+
+    def get_state(self, state_descriptor: ValueStateDescriptor[T]) -> ValueState[T]:
+        """The state of the current key that is one value. Ask for it once, in ``open``."""
+        return self._keyed_state("get_state()").get_state(state_descriptor)
+
+    def get_list_state(self, state_descriptor: ListStateDescriptor[T]) -> ListState[T]:
+        """The state of the current key that is a list."""
+        return self._keyed_state("get_list_state()").get_state(state_descriptor)
+
+    def get_map_state(self, state_descriptor: MapStateDescriptor[K, V]) -> MapState[K, V]:
+        """The state of the current key that is a map."""
+        return self._keyed_state("get_map_state()").get_state(state_descriptor)
+
+    def get_reducing_state(self, state_descriptor: ReducingStateDescriptor[T]) -> ReducingState[T]:
+        """The state of the current key that is what its values were reduced to."""
+        return self._keyed_state("get_reducing_state()").get_state(state_descriptor)
+
+    def get_aggregating_state(
+        self, state_descriptor: AggregatingStateDescriptor[T, ACC, V]
+    ) -> AggregatingState[T, V]:
+        """The state of the current key that is what its values were aggregated to."""
+        return self._keyed_state("get_aggregating_state()").get_state(state_descriptor)
+
+    def _keyed_state(self, call: str) -> KeyedStateBackend:
+        if self.keyed_state is None:
+            raise ZmflowError(
+                f"{call} was called in a function whose stream has no keys.",
+                detail=f"Operator: {self.operator_name}." if self.operator_name else None,
+                hint="Keyed state belongs to a key: call key_by() before the operator.",
+            )
+        return self.keyed_state
+
 
 class Function:
     """Base of the function classes. Both hooks are optional."""
@@ -170,6 +317,45 @@ class ReduceFunction(Function, ABC, Generic[T]):
 
     @abstractmethod
     def reduce(self, value1: T, value2: T) -> T: ...
+
+
+class AggregateFunction(Function, ABC, Generic[T, ACC, V]):
+    """Aggregates values of type ``T`` in an accumulator of type ``ACC`` to a result of type ``V``.
+
+    An accumulator may be changed in place; what ``add`` and ``merge`` return is the accumulator from then on.
+    """
+
+    @abstractmethod
+    def create_accumulator(self) -> ACC: ...
+
+    @abstractmethod
+    def add(self, value: T, accumulator: ACC) -> ACC: ...
+
+    @abstractmethod
+    def get_result(self, accumulator: ACC) -> V: ...
+
+    @abstractmethod
+    def merge(self, acc_a: ACC, acc_b: ACC) -> ACC: ...
+
+
+class CoMapFunction(Function, ABC, Generic[IN1, IN2, OUT]):
+    """One record out for each record of either of two connected streams."""
+
+    @abstractmethod
+    def map1(self, value: IN1) -> OUT: ...
+
+    @abstractmethod
+    def map2(self, value: IN2) -> OUT: ...
+
+
+class CoFlatMapFunction(Function, ABC, Generic[IN1, IN2, OUT]):
+    """Any number of records out for each record of either of two connected streams."""
+
+    @abstractmethod
+    def flat_map1(self, value: IN1) -> Iterable[OUT] | None: ...
+
+    @abstractmethod
+    def flat_map2(self, value: IN2) -> Iterable[OUT] | None: ...
 
 
 class KeySelector(Function, ABC, Generic[IN, KEY]):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, cast
 
 from zmflow.api.datastream import DataStream
-from zmflow.api.functions import KeySelector, ReduceFunction
+from zmflow.api.functions import (
+    FilterFunction,
+    FlatMapFunction,
+    Function,
+    KeySelector,
+    MapFunction,
+    ReduceFunction,
+)
 from zmflow.api.operators import KeyedAggregateOperator, KeyedReduceOperator, UserFunction
 from zmflow.api.types import TypeInformation
 from zmflow.api.user_functions import checked_function
@@ -14,11 +21,16 @@ from zmflow.errors import JobGraphError
 from zmflow.graph.partitioners import HashPartitioner
 from zmflow.graph.transformations import Partitioned
 
+if TYPE_CHECKING:
+    from zmflow.api.interval_join import IntervalJoin
+    from zmflow.api.process_functions import KeyedProcessFunction, ProcessFunction
+
 __all__ = ["KeyedStream"]
 
 T = TypeVar("T")
 K = TypeVar("K")
 K2 = TypeVar("K2")
+R = TypeVar("R")
 
 
 class KeyedStream(DataStream[T], Generic[T, K]):
@@ -44,6 +56,60 @@ class KeyedStream(DataStream[T], Generic[T, K]):
     ) -> KeyedStream[T, K2]:
         """Key the original stream by something else."""
         return self._origin.key_by(key_selector, key_type)
+
+    def map(
+        self, func: Callable[[T], R] | MapFunction[T, R], output_type: TypeInformation | None = None
+    ) -> DataStream[R]:
+        """One record out for each record in. A ``MapFunction`` has the state of the record's key."""
+        return self._with_state("Map", checked_function(func, MapFunction, "map()"), output_type) or (
+            super().map(func, output_type)
+        )
+
+    def flat_map(
+        self,
+        func: Callable[[T], Iterable[R]] | FlatMapFunction[T, R],
+        output_type: TypeInformation | None = None,
+    ) -> DataStream[R]:
+        """Any number of records out. A ``FlatMapFunction`` has the state of the record's key."""
+        checked = checked_function(func, FlatMapFunction, "flat_map()")
+        return self._with_state("Flat Map", checked, output_type) or super().flat_map(func, output_type)
+
+    def filter(self, func: Callable[[T], object] | FilterFunction[T]) -> DataStream[T]:
+        """Keep the records it returns a true value for. A ``FilterFunction`` has the state of their key."""
+        checked = checked_function(func, FilterFunction, "filter()")
+        return self._with_state("Filter", checked, self._type) or super().filter(func)
+
+    def _with_state(
+        self, name: str, function: Any, output_type: TypeInformation | None
+    ) -> DataStream[Any] | None:
+        """The operator of a function object, which may ask for keyed state; plain callables cannot."""
+        if not isinstance(function, Function):
+            return None
+        from zmflow.api.process_operators import ProcessOperator
+
+        return self._then(name, ProcessOperator(cast("Any", function), self._key_selector), output_type)
+
+    def process(
+        self,
+        func: KeyedProcessFunction[K, T, R] | ProcessFunction[T, R],
+        output_type: TypeInformation | None = None,
+    ) -> DataStream[R]:
+        """Any number of records out for each record in, with the state and timers of its key."""
+        from zmflow.api.process_functions import KeyedProcessFunction, ProcessFunction
+        from zmflow.api.process_operators import ProcessOperator
+
+        if not isinstance(func, (KeyedProcessFunction, ProcessFunction)):
+            raise JobGraphError(
+                f"process() takes a KeyedProcessFunction, not {func!r}.",
+                hint="Derive a class from KeyedProcessFunction and define process_element().",
+            )
+        return self._then("Keyed Process", ProcessOperator(func, self._key_selector), output_type)
+
+    def interval_join(self, other: KeyedStream[Any, K]) -> IntervalJoin[Any, Any, K]:
+        """Pairs of records of two streams with one key, whose timestamps lie within an interval."""
+        from zmflow.api.interval_join import IntervalJoin
+
+        return IntervalJoin(self, other)
 
     def reduce(self, func: Callable[[T, T], T] | ReduceFunction[T]) -> DataStream[T]:
         """Combine each record with what the key's records before it were combined to."""
@@ -103,7 +169,7 @@ class KeyedStream(DataStream[T], Generic[T, K]):
         """Refused: records already go where their key says."""
         _refuse_partitioning("forward()")
 
-    def broadcast(self) -> NoReturn:
+    def broadcast(self, *descriptors: Any) -> NoReturn:  # noqa: ARG002 - of the interface
         """Refused: records already go where their key says."""
         _refuse_partitioning("broadcast()")
 

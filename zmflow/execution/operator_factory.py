@@ -16,6 +16,14 @@ OPERATORS: dict[str, str] = {
         "zmflow.execution.timestamps_operator.TimestampsAndWatermarksOperator"
     ),
     "zmflow.api.async_functions.AsyncOperator": "zmflow.execution.async_operator.AsyncWaitOperator",
+    "zmflow.api.process_operators.ProcessOperator": "zmflow.execution.process_factories.process",
+    "zmflow.api.process_operators.CoProcessOperator": "zmflow.execution.process_factories.co_process",
+    "zmflow.api.process_operators.BroadcastProcessOperator": (
+        "zmflow.execution.process_factories.broadcast_process"
+    ),
+    "zmflow.api.interval_join.IntervalJoinOperator": (
+        "zmflow.execution.interval_join_operator.IntervalJoinProcess"
+    ),
 }
 """By the full name of the specification, the full name of the operator that one subtask runs."""
 
