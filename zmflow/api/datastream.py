@@ -49,6 +49,13 @@ if TYPE_CHECKING:
     from zmflow.api.keyed_stream import KeyedStream
     from zmflow.api.output_tag import OutputTag
     from zmflow.api.process_functions import ProcessFunction
+    from zmflow.api.windows import (
+        AllWindowedStream,
+        CountWindow,
+        PartitionWindowedStream,
+        Window,
+        WindowAssigner,
+    )
     from zmflow.state.descriptors import MapStateDescriptor
 
 __all__ = ["DataStream"]
@@ -56,6 +63,7 @@ __all__ = ["DataStream"]
 T = TypeVar("T")
 R = TypeVar("R")
 K = TypeVar("K")
+W = TypeVar("W", bound="Window")
 
 
 class DataStream(OperatorProperties, Generic[T]):
@@ -181,6 +189,31 @@ class DataStream(OperatorProperties, Generic[T]):
         from zmflow.api.joins import CoGroupedStreams
 
         return CoGroupedStreams(self, other)
+
+    # -- windows ------------------------------------------------------------------------------
+
+    def window_all(self, window_assigner: WindowAssigner[Any, W]) -> AllWindowedStream[T, W]:
+        """Windows over all records, in one subtask."""
+        from zmflow.api.windows import AllWindowedStream
+
+        return AllWindowedStream(self, window_assigner)
+
+    def count_window_all(self, size: int, slide: int = 0) -> AllWindowedStream[T, CountWindow]:
+        """Windows of so many records, in one subtask.
+
+        Args:
+            size: records of a window.
+            slide: records between the begins of two windows; 0: as many as a window has.
+        """
+        from zmflow.api.windows import AllWindowedStream, count_assigner
+
+        return AllWindowedStream(self, count_assigner(size, slide))
+
+    def full_window_partition(self) -> PartitionWindowedStream[T]:
+        """All records of each subtask as one window, which closes at the end of the input."""
+        from zmflow.api.windows import PartitionWindowedStream
+
+        return PartitionWindowedStream(self)
 
     # -- time ---------------------------------------------------------------------------------
 

@@ -24,6 +24,14 @@ from zmflow.graph.transformations import Partitioned
 if TYPE_CHECKING:
     from zmflow.api.interval_join import IntervalJoin
     from zmflow.api.process_functions import KeyedProcessFunction, ProcessFunction
+    from zmflow.api.windows import (
+        AllWindowedStream,
+        CountWindow,
+        PartitionWindowedStream,
+        Window,
+        WindowAssigner,
+        WindowedStream,
+    )
 
 __all__ = ["KeyedStream"]
 
@@ -31,6 +39,7 @@ T = TypeVar("T")
 K = TypeVar("K")
 K2 = TypeVar("K2")
 R = TypeVar("R")
+W = TypeVar("W", bound="Window")
 
 
 class KeyedStream(DataStream[T], Generic[T, K]):
@@ -104,6 +113,37 @@ class KeyedStream(DataStream[T], Generic[T, K]):
                 hint="Derive a class from KeyedProcessFunction and define process_element().",
             )
         return self._then("Keyed Process", ProcessOperator(func, self._key_selector), output_type)
+
+    def window(self, window_assigner: WindowAssigner[Any, W]) -> WindowedStream[T, K, W]:
+        """The records of each key in windows."""
+        from zmflow.api.windows import WindowedStream
+
+        return WindowedStream(self, window_assigner)
+
+    def count_window(self, size: int, slide: int = 0) -> WindowedStream[T, K, CountWindow]:
+        """Windows of so many records of a key.
+
+        Args:
+            size: records of a window.
+            slide: records between the begins of two windows; 0: as many as a window has.
+        """
+        from zmflow.api.windows import WindowedStream, count_assigner
+
+        return WindowedStream(self, count_assigner(size, slide))
+
+    def full_window_partition(self) -> PartitionWindowedStream[T]:
+        """All records of each key as one window, which closes at the end of the input."""
+        from zmflow.api.windows import PartitionWindowedStream
+
+        return PartitionWindowedStream(self, self._key_selector)
+
+    def window_all(self, window_assigner: WindowAssigner[Any, W]) -> AllWindowedStream[T, W]:
+        """Windows over all records, whatever their key, in one subtask."""
+        return self._origin.window_all(window_assigner)
+
+    def count_window_all(self, size: int, slide: int = 0) -> AllWindowedStream[T, CountWindow]:
+        """Windows of so many records, whatever their key, in one subtask."""
+        return self._origin.count_window_all(size, slide)
 
     def interval_join(self, other: KeyedStream[Any, K]) -> IntervalJoin[Any, Any, K]:
         """Pairs of records of two streams with one key, whose timestamps lie within an interval."""

@@ -24,6 +24,10 @@ OPERATORS: dict[str, str] = {
     "zmflow.api.interval_join.IntervalJoinOperator": (
         "zmflow.execution.interval_join_operator.IntervalJoinProcess"
     ),
+    "zmflow.api.windows.operators.WindowOperator": "zmflow.execution.windows.operators.window_operator",
+    "zmflow.api.windows.operators.PartitionWindowOperator": (
+        "zmflow.execution.windows.partition_operator.FullPartitionOperator"
+    ),
 }
 """By the full name of the specification, the full name of the operator that one subtask runs."""
 

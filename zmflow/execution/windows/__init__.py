@@ -1,0 +1,1 @@
+"""What runs windows: the operator that can do everything, and the fast one for the common case."""
