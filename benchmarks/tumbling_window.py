@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.results import BenchmarkResult, at_least, figure
@@ -48,6 +49,11 @@ event_of: Callable[[int], Event] = lambda n: (  # noqa: E731
 )
 key_of: Callable[[Event], str] = lambda event: event[0]  # noqa: E731
 timestamp_of: Callable[[Event, int], int] = lambda event, _before: event[1]  # noqa: E731
+
+
+def named(position: int, name: str, row: tuple[str, int, int, int]) -> tuple[str, int]:
+    """One figure of the totals, under its name."""
+    return name, int(row[position])
 
 
 class Mean(AggregateFunction[Event, tuple[int, int], tuple[int, int]]):
@@ -114,7 +120,7 @@ def job(records: int, parallelism: int) -> dict[str, float | int]:
         totals = means.map(lambda mean: ("all", *mean, 1)).key_by(lambda _mean: "all")
         sums = totals.reduce(lambda a, b: ("all", a[1] + b[1], a[2] + b[2], a[3] + b[3]))
         for position, name in enumerate(("sum", "count", "windows"), start=1):
-            sums.map(lambda row, at=position, name=name: (name, row[at])).sink_to(LatestPerKeySink(directory))
+            sums.map(partial(named, position, name)).sink_to(LatestPerKeySink(directory))
         env.execute(NAME)
         stamps = read_stamps(Path(directory))
         found = read_counts(Path(directory))

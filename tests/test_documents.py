@@ -50,12 +50,13 @@ def test_the_exit_codes_of_the_readme_are_those_of_the_command() -> None:
 
 
 @pytest.mark.integration
-def test_the_readme_shows_what_its_job_prints(tmp_path: Path) -> None:
-    """The first program of the README runs and prints the block below it."""
+@pytest.mark.parametrize("number", range(len(blocks(README, "python"))))
+def test_the_readme_shows_what_its_jobs_print(tmp_path: Path, number: int) -> None:
+    """Each program of the README runs and prints the block below it."""
     script = tmp_path / "job.py"
-    script.write_text(blocks(README, "python")[0])
+    script.write_text(blocks(README, "python")[number])
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.stdout, done.returncode) == (blocks(README, "text")[0], 0), done.stderr
+    assert (done.stdout, done.returncode) == (blocks(README, "text")[number], 0), done.stderr
 
 
 def test_the_settings_file_of_the_readme_is_one(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@
     ├── JobGraphError             2   the program describes a dataflow that cannot run
     │   └── SerializationError    2   something in it cannot be pickled
     ├── ConnectorError            1   a source or sink met bad data, a missing file, a full disk
+    ├── StateError                1   a function asks for state that it cannot have
     ├── JobError                  1   a job did not reach FINISHED
     │   ├── JobFailedError        1
     │   └── JobCanceledError      4
@@ -35,6 +36,7 @@ __all__ = [
     "JobManagerUnreachableError",
     "ProtocolError",
     "SerializationError",
+    "StateError",
     "ZmflowError",
 ]
 
@@ -97,6 +99,10 @@ class SerializationError(JobGraphError):
 
 class ConnectorError(ZmflowError):
     """A source or sink met bad data, a missing file or a device that refused."""
+
+
+class StateError(ZmflowError):
+    """State was declared or used in a way that cannot work; the state is named."""
 
 
 class JobError(ZmflowError):

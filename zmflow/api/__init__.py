@@ -6,6 +6,8 @@ Names are loaded on use: a program pays for the parts of the API it has.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from zmflow.api.names import MODULE_OF
+
 if TYPE_CHECKING:
     from zmflow.api.accumulators import (
         Accumulator,
@@ -37,6 +39,11 @@ if TYPE_CHECKING:
         BroadcastConnectedStream,
         BroadcastStream,
     )
+    from zmflow.api.checkpoint_config import (
+        CheckpointConfig,
+        CheckpointingMode,
+        ExternalizedCheckpointRetention,
+    )
     from zmflow.api.collections import (
         CollectionSource,
         SequenceSource,
@@ -64,6 +71,9 @@ if TYPE_CHECKING:
         CloseableIterator,
         JobClient,
         JobExecutionResult,
+    )
+    from zmflow.api.execution_config import (
+        ExecutionConfig,
     )
     from zmflow.api.functions import (
         AggregateFunction,
@@ -112,6 +122,7 @@ if TYPE_CHECKING:
     )
     from zmflow.api.row import (
         Row,
+        RowKind,
     )
     from zmflow.api.sinks import (
         Sink,
@@ -232,6 +243,8 @@ __all__ = [
     "BroadcastProcessFunction",
     "BroadcastState",
     "BroadcastStream",
+    "CheckpointConfig",
+    "CheckpointingMode",
     "CloseableIterator",
     "CoFlatMapFunction",
     "CoGroupFunction",
@@ -264,7 +277,9 @@ __all__ = [
     "EventTimeSessionWindows",
     "EventTimeTrigger",
     "Evictor",
+    "ExecutionConfig",
     "ExternalResourceInfo",
+    "ExternalizedCheckpointRetention",
     "FilterFunction",
     "FlatJoinFunction",
     "FlatMapFunction",
@@ -317,6 +332,7 @@ __all__ = [
     "ReducingState",
     "ReducingStateDescriptor",
     "Row",
+    "RowKind",
     "RuntimeContext",
     "RuntimeExecutionMode",
     "SequenceSource",
@@ -363,200 +379,9 @@ __all__ = [
     "has_exception_predicate",
 ]
 
-_MODULES = {
-    "zmflow.api.accumulators": (
-        "Accumulator",
-        "AverageAccumulator",
-        "DoubleCounter",
-        "DoubleMaximum",
-        "DoubleMinimum",
-        "Histogram",
-        "IntCounter",
-        "IntMaximum",
-        "IntMinimum",
-        "ListAccumulator",
-        "LongCounter",
-        "LongMaximum",
-        "LongMinimum",
-    ),
-    "zmflow.api.async_functions": (
-        "AsyncFunction",
-        "AsyncRetryPredicate",
-        "AsyncRetryStrategy",
-        "empty_result_predicate",
-        "exception_type_predicate",
-        "has_exception_predicate",
-    ),
-    "zmflow.api.async_stream": ("AsyncDataStream",),
-    "zmflow.api.broadcast_stream": (
-        "BroadcastConnectedStream",
-        "BroadcastStream",
-    ),
-    "zmflow.api.collections": (
-        "CollectionSource",
-        "SequenceSource",
-    ),
-    "zmflow.api.configuration": ("Configuration",),
-    "zmflow.api.connected_streams": ("ConnectedStreams",),
-    "zmflow.api.console": ("PrintSink",),
-    "zmflow.api.data_stream_sink": ("DataStreamSink",),
-    "zmflow.api.datastream": ("DataStream",),
-    "zmflow.api.environment": (
-        "RuntimeExecutionMode",
-        "StreamExecutionEnvironment",
-    ),
-    "zmflow.api.execution": (
-        "CloseableIterator",
-        "JobClient",
-        "JobExecutionResult",
-    ),
-    "zmflow.api.functions": (
-        "AggregateFunction",
-        "CoFlatMapFunction",
-        "CoMapFunction",
-        "DistributedCache",
-        "ExternalResourceInfo",
-        "FilterFunction",
-        "FlatMapFunction",
-        "Function",
-        "KeySelector",
-        "MapFunction",
-        "Partitioner",
-        "ReduceFunction",
-        "RuntimeContext",
-        "SinkContext",
-        "SinkFunction",
-    ),
-    "zmflow.api.interval_join": ("IntervalJoin",),
-    "zmflow.api.join_functions": (
-        "CoGroupFunction",
-        "FlatJoinFunction",
-        "JoinFunction",
-        "ProcessJoinFunction",
-    ),
-    "zmflow.api.joins": (
-        "CoGroupedStreams",
-        "JoinedStreams",
-    ),
-    "zmflow.api.keyed_stream": ("KeyedStream",),
-    "zmflow.api.output_tag": (
-        "DEAD_LETTERS",
-        "OutputTag",
-    ),
-    "zmflow.api.process_functions": (
-        "BroadcastProcessFunction",
-        "CoProcessFunction",
-        "KeyedBroadcastProcessFunction",
-        "KeyedCoProcessFunction",
-        "KeyedProcessFunction",
-        "ProcessFunction",
-    ),
-    "zmflow.api.row": ("Row",),
-    "zmflow.api.sinks": (
-        "Sink",
-        "SinkWriter",
-        "WriterContext",
-    ),
-    "zmflow.api.slot_sharing_group": (
-        "MemorySize",
-        "SlotSharingGroup",
-    ),
-    "zmflow.api.sources": (
-        "EndOfInput",
-        "Source",
-        "SourceReader",
-        "SplitEnumerator",
-        "SplitEnumeratorContext",
-    ),
-    "zmflow.api.time": (
-        "Duration",
-        "Instant",
-        "Time",
-    ),
-    "zmflow.api.timer_service": (
-        "TimeDomain",
-        "TimerService",
-    ),
-    "zmflow.api.types": (
-        "TypeInformation",
-        "Types",
-    ),
-    "zmflow.api.watermark_strategy": (
-        "TimestampAssigner",
-        "WatermarkGenerator",
-        "WatermarkOutput",
-        "WatermarkStrategy",
-    ),
-    "zmflow.api.windows": (
-        "AllWindowFunction",
-        "AllWindowedStream",
-        "ContinuousEventTimeTrigger",
-        "ContinuousProcessingTimeTrigger",
-        "CountEvictor",
-        "CountSlidingWindowAssigner",
-        "CountTrigger",
-        "CountTumblingWindowAssigner",
-        "CountWindow",
-        "DeltaEvictor",
-        "DeltaTrigger",
-        "DynamicEventTimeSessionWindows",
-        "DynamicProcessingTimeSessionWindows",
-        "EndOfStreamTrigger",
-        "EventTimeSessionWindows",
-        "EventTimeTrigger",
-        "Evictor",
-        "GlobalWindow",
-        "GlobalWindows",
-        "MapPartitionFunction",
-        "MergingWindowAssigner",
-        "NeverTrigger",
-        "Order",
-        "PartitionWindowedStream",
-        "ProcessAllWindowFunction",
-        "ProcessWindowFunction",
-        "ProcessingTimeSessionWindows",
-        "ProcessingTimeTrigger",
-        "ProcessingTimeoutTrigger",
-        "PurgingTrigger",
-        "SessionWindowTimeGapExtractor",
-        "SlidingEventTimeWindows",
-        "SlidingProcessingTimeWindows",
-        "TimeEvictor",
-        "TimeWindow",
-        "TimestampedValue",
-        "Trigger",
-        "TriggerResult",
-        "TumblingEventTimeWindows",
-        "TumblingProcessingTimeWindows",
-        "Window",
-        "WindowAssigner",
-        "WindowFunction",
-        "WindowStagger",
-        "WindowedStream",
-    ),
-    "zmflow.state.descriptors": (
-        "AggregatingStateDescriptor",
-        "ListStateDescriptor",
-        "MapStateDescriptor",
-        "ReducingStateDescriptor",
-        "ValueStateDescriptor",
-    ),
-    "zmflow.state.states": (
-        "AggregatingState",
-        "BroadcastState",
-        "ListState",
-        "MapState",
-        "ReadOnlyBroadcastState",
-        "ReducingState",
-        "ValueState",
-    ),
-    "zmflow.state.ttl": ("StateTtlConfig",),
-}
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
 
 def __getattr__(name: str) -> object:
-    module = _MODULE_OF.get(name)
+    module = MODULE_OF.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(module), name)

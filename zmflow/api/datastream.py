@@ -285,7 +285,8 @@ class DataStream(OperatorProperties, Generic[T]):
         if not isinstance(sink, Sink):
             hint = "add_sink() takes SinkFunctions and callables." if callable(sink) else None
             raise JobGraphError(f"sink_to() takes a Sink, not a {type(sink).__name__}.", hint=hint)
-        return DataStreamSink(self._add("sink", sink.name, SinkOperator(sink)))
+        typed = sink.for_type(self._type)
+        return DataStreamSink(self._add("sink", sink.name, SinkOperator(typed)))
 
     def add_sink(self, sink_func: SinkFunction[T] | Callable[[T], object]) -> DataStreamSink:
         """Call a function for each record."""
@@ -367,7 +368,9 @@ class DataStream(OperatorProperties, Generic[T]):
         )
 
     def _then(self, name: str, operator: object, output_type: TypeInformation | None) -> DataStream[Any]:
-        return DataStream(self._environment, self._add("operator", name, operator), output_type)
+        added = self._add("operator", name, operator)
+        added.output_type = output_type
+        return DataStream(self._environment, added, output_type)
 
     def _add(self, kind: OperatorKind, name: str, operator: object) -> Transformation:
         return self._environment._add(kind, name, operator, (self._node,))

@@ -17,6 +17,7 @@ from zmflow.api.collect import CollectSink
 from zmflow.api.collections import CollectionSource, SequenceSource
 from zmflow.api.configuration import Configuration
 from zmflow.api.datastream import DataStream
+from zmflow.api.environment_settings import EnvironmentSettings
 from zmflow.api.execution import Executor, JobClient, JobExecutionResult
 from zmflow.api.operator_properties import checked_parallelism
 from zmflow.api.operators import (
@@ -99,7 +100,7 @@ def environment_context(settings: Settings | None = None, executor: Executor | N
                 sys.path.remove(entry)
 
 
-class StreamExecutionEnvironment:
+class StreamExecutionEnvironment(EnvironmentSettings):
     """Makes streams, and runs what they describe. Made with ``get_execution_environment``.
 
     Several jobs can be run in turn: each ``execute`` runs the operators added since the last one.
@@ -112,6 +113,7 @@ class StreamExecutionEnvironment:
         self._recorded: list[Transformation] = []
         self._sharing_resources: dict[str, ResourceProfile] = {}
         self._last_number = 0
+        self._kept = {}
 
     @staticmethod
     def get_execution_environment(configuration: Configuration | None = None) -> StreamExecutionEnvironment:
@@ -238,6 +240,7 @@ class StreamExecutionEnvironment:
                 hint="For a list or another iterable use from_collection().",
             )
         operator = self._add("source", source_name or source.name, SourceOperator(source), ())
+        operator.output_type = type_info
         stream: DataStream[T] = DataStream(self, operator, type_info)
         if watermark_strategy is None or watermark_strategy == WatermarkStrategy.no_watermarks():
             return stream

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Any, overload
 
-__all__ = ["Row"]
+__all__ = ["Row", "RowKind", "named_row"]
 
 
-def _rebuild(values: tuple[Any, ...], names: tuple[str, ...] | None) -> Row:
+class RowKind(Enum):
+    """What a row does to the rows before it in a stream of changes: INSERT, unless it says otherwise."""
+
+    INSERT = 0
+    UPDATE_BEFORE = 1
+    UPDATE_AFTER = 2
+    DELETE = 3
+
+    def __str__(self) -> str:
+        return _SIGNS[self]
+
+
+_SIGNS = {
+    RowKind.INSERT: "+I",
+    RowKind.UPDATE_BEFORE: "-U",
+    RowKind.UPDATE_AFTER: "+U",
+    RowKind.DELETE: "-D",
+}
+
+
+def named_row(values: Iterable[Any], names: tuple[str, ...] | None, kind: RowKind = RowKind.INSERT) -> Row:
+    """A row of values whose names are known to be distinct and as many."""
     row = Row.__new__(Row)
-    object.__setattr__(row, "_values", list(values))
-    object.__setattr__(row, "_names", names)
+    _set_values(row, list(values))
+    _set_names(row, names)
+    _set_kind(row, kind)
     return row
 
 
 class Row:
     """A record whose fields are reached by position, by name and as attributes.
 
-    A row of names is also a factory of named rows. Rows are equal when their names and values are;
+    A row of names is also a factory of named rows. Rows are equal when their names, values and kinds are;
     do not change a row that was emitted.
 
     >>> row = Row(name="Ada", born=1815)
@@ -29,8 +52,9 @@ class Row:
     True
     """
 
-    __slots__ = ("_names", "_values")
+    __slots__ = ("_kind", "_names", "_values")
 
+    _kind: RowKind
     _values: list[Any]
     _names: tuple[str, ...] | None
 
@@ -39,6 +63,7 @@ class Row:
             raise ValueError("A Row takes values or named values, not both.")
         object.__setattr__(self, "_values", list(args) if args else list(kwargs.values()))
         object.__setattr__(self, "_names", tuple(kwargs) if kwargs else None)
+        object.__setattr__(self, "_kind", RowKind.INSERT)
 
     @staticmethod
     def of(values: Sequence[Any], names: Sequence[str] | None = None) -> Row:
@@ -47,6 +72,21 @@ class Row:
         if names is not None:
             row.set_field_names(list(names))
         return row
+
+    @staticmethod
+    def of_kind(row_kind: RowKind, *args: Any, **kwargs: Any) -> Row:
+        """A row of this kind, of values or named values."""
+        row = Row(*args, **kwargs)
+        row.set_row_kind(row_kind)
+        return row
+
+    def get_row_kind(self) -> RowKind:
+        """What the row does to the rows before it."""
+        return self._kind
+
+    def set_row_kind(self, row_kind: RowKind) -> None:
+        """Say what the row does to the rows before it."""
+        object.__setattr__(self, "_kind", RowKind(row_kind))
 
     def as_dict(self, recursive: bool = False) -> dict[str, Any]:
         """Values by name.
@@ -126,18 +166,25 @@ class Row:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Row):
             return NotImplemented
-        return self._names == other._names and self._values == other._values
+        return self._names == other._names and self._values == other._values and self._kind is other._kind
 
     def __hash__(self) -> int:
         return hash(tuple(self._values))
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (tuple(self._values), self._names)
+        parts = tuple(self._values), self._names
+        return named_row, parts if self._kind is RowKind.INSERT else (*parts, self._kind)
 
     def __repr__(self) -> str:
         if self._names is None:
             return f"<Row({', '.join(map(repr, self._values))})>"
         return f"Row({', '.join(f'{k}={v!r}' for k, v in zip(self._names, self._values, strict=True))})"
+
+
+# The slots' own setters: ``Row.__setattr__`` sets fields.
+_set_values = vars(Row)["_values"].__set__
+_set_names = vars(Row)["_names"].__set__
+_set_kind = vars(Row)["_kind"].__set__
 
 
 def _as_plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from zmflow.api.functions import RuntimeContext
+from zmflow.api.types import TypeInformation
 
 __all__ = ["Sink", "SinkWriter", "WriterContext"]
 
@@ -57,6 +58,10 @@ class Sink(ABC, Generic[T_contra]):
 
     @abstractmethod
     def create_writer(self, context: WriterContext) -> SinkWriter[T_contra]: ...
+
+    def for_type(self, type_info: TypeInformation | None) -> Sink[T_contra]:  # noqa: ARG002 - of the interface
+        """The sink for records of this declared type; by default this one."""
+        return self
 
     def validate(self) -> None:
         """Called by the client before submission: raise a ``ZmflowError`` for what is wrong already."""

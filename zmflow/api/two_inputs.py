@@ -20,4 +20,5 @@ def two_input_stream(
     """The result of an operator whose first input is ``first`` and whose second is ``second``."""
     added = first._environment._add("operator", name, cast("Any", operator), (first._node,))
     added.second_inputs = (second._node,)
+    added.output_type = output_type
     return DataStream(first._environment, added, output_type)

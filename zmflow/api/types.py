@@ -1,7 +1,8 @@
 """``Types``: declarations of what records are, as PyFlink's programs write them.
 
-Declaring types is optional. What is declared is kept with the stream and returned by ``get_type``; no value
-is converted or checked by it yet, and records travel as the Python objects they are.
+Declaring types is optional: records whose type nobody declared travel and print as the Python objects they
+are. A declared type is honoured as PyFlink honours it: ``zmflow.api.typeinfo`` makes values fit it (integers
+as wide as Java's, FLOAT of 32 bits, tuples that become named rows) and prints them in Java's form.
 """
 
 from __future__ import annotations
@@ -37,6 +38,19 @@ class TypeInformation:
 
     def __call__(self) -> TypeInformation:
         return self
+
+    def get_field_names(self) -> list[str]:
+        """The names of a row's fields; ``f0``, ``f1`` and so on where it has none, as in Flink."""
+        return list(self.field_names) or [f"f{position}" for position in range(len(self.inner))]
+
+    def get_field_types(self) -> list[TypeInformation]:
+        """The types of the fields of a row or a tuple."""
+        return list(self.inner)
+
+    def get_field_index(self, field_name: str) -> int:
+        """The position of a row's field; -1 where it has none of this name, as in Flink."""
+        names = self.get_field_names()
+        return names.index(field_name) if field_name in names else -1
 
 
 class Types:

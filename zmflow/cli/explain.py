@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from zmflow.cli.options import Definitions, Json, resolve_settings
+from zmflow.cli.options import Definitions, Json, PyFlinkImports, resolve_settings
 from zmflow.cli.output import json_text, print_lines
 from zmflow.errors import ConfigurationError, JobGraphError
 
@@ -54,6 +54,7 @@ def explain(
         int | None, typer.Option("-p", "--parallelism", min=1, help="Parallelism of operators that set none.")
     ] = None,
     definitions: Definitions = None,
+    pyflink: PyFlinkImports = False,
     plan_format: Annotated[PlanFormat, typer.Option("--format", help="How to write the plan.")] = (
         PlanFormat.TEXT
     ),
@@ -71,7 +72,8 @@ def explain(
     from zmflow.graph import explain as plans
 
     options = {} if parallelism is None else {"parallelism.default": str(parallelism)}
-    graph = capture_graph(script, arguments or [], resolve_settings(definitions, None, options))
+    settings = resolve_settings(definitions, None, options)
+    graph = capture_graph(script, arguments or [], settings, pyflink=pyflink)
     plan = plans.describe(graph)
     if as_json:
         text = json_text(plan)
@@ -92,7 +94,9 @@ def explain(
         ) from None
 
 
-def capture_graph(script: Path, arguments: list[str], settings: Settings) -> JobGraph:
+def capture_graph(
+    script: Path, arguments: list[str], settings: Settings, *, pyflink: bool = False
+) -> JobGraph:
     """The JobGraph that the script would have submitted first.
 
     Raises:
@@ -103,7 +107,7 @@ def capture_graph(script: Path, arguments: list[str], settings: Settings) -> Job
 
     try:
         with environment_context(settings, _CapturingExecutor()):
-            run_script(script, arguments)
+            run_script(script, arguments, pyflink=pyflink)
     except _PlanCaptured as captured:
         return captured.graph
     raise JobGraphError(

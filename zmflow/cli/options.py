@@ -12,7 +12,14 @@ from zmflow.errors import ConfigurationError
 if TYPE_CHECKING:
     from zmflow.config import Settings
 
-__all__ = ["Definitions", "JobManagerAddress", "Json", "parse_definitions", "resolve_settings"]
+__all__ = [
+    "Definitions",
+    "JobManagerAddress",
+    "Json",
+    "PyFlinkImports",
+    "parse_definitions",
+    "resolve_settings",
+]
 
 Definitions = Annotated[
     list[str] | None,
@@ -21,6 +28,9 @@ Definitions = Annotated[
 JobManagerAddress = Annotated[
     str | None,
     typer.Option("--jobmanager", metavar="HOST:PORT", help="The JobManager to talk to."),
+]
+PyFlinkImports = Annotated[
+    bool, typer.Option("--pyflink", help="Resolve the script's imports of pyflink to zmflow.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 

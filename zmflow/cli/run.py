@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zmflow.cli.options import Definitions, JobManagerAddress, Json, resolve_settings
+from zmflow.cli.options import Definitions, JobManagerAddress, Json, PyFlinkImports, resolve_settings
 
 if TYPE_CHECKING:
     from zmflow.cli.progress import Progress
@@ -32,6 +32,7 @@ def run(
         typer.Option("--py-files", metavar="A.py,PKG/", help="Modules and packages to ship with the job."),
     ] = None,
     jobmanager: JobManagerAddress = None,
+    pyflink: PyFlinkImports = False,
     detached: Annotated[
         bool, typer.Option("-d", "--detached", help="Submit and return; needs a cluster.")
     ] = False,
@@ -64,7 +65,7 @@ def run(
         executor = ReportingExecutor(settings, show, detached=detached)
         try:
             with environment_context(settings, executor):
-                run_script(script, arguments or [])
+                run_script(script, arguments or [], pyflink=pyflink)
         except KeyboardInterrupt:
             executor.report_interrupted(settings)
             raise

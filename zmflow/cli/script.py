@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import runpy
 import sys
 import traceback
@@ -16,11 +17,11 @@ from zmflow.errors import ConfigurationError, ZmflowError
 __all__ = ["run_script"]
 
 
-def run_script(script: Path, arguments: Sequence[str]) -> None:
+def run_script(script: Path, arguments: Sequence[str], *, pyflink: bool = False) -> None:
     """Run ``script`` as ``__main__`` with ``sys.argv`` and ``sys.path[0]`` as Python sets them.
 
-    An exception of the script ends the command with exit code 1, after the script's own traceback;
-    a ``ZmflowError`` and ``SystemExit`` pass.
+    With ``pyflink`` its imports of PyFlink give zmflow's modules. An exception of the script ends the command
+    with exit code 1, after the script's own traceback; a ``ZmflowError`` and ``SystemExit`` pass.
 
     Raises:
         ConfigurationError: there is no such script, or it cannot be read.
@@ -35,7 +36,8 @@ def run_script(script: Path, arguments: Sequence[str]) -> None:
     sys.argv = [str(script), *arguments]
     sys.path[0:1] = [str(script.resolve() if script.is_dir() else script.resolve().parent)]
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        with _imports(pyflink=pyflink):
+            runpy.run_path(str(script), run_name="__main__")
     except ZmflowError:
         raise
     except OSError as error:
@@ -48,6 +50,14 @@ def run_script(script: Path, arguments: Sequence[str]) -> None:
         _end_with_traceback(error, script)
     finally:
         sys.argv, sys.path[:] = saved_arguments, saved_path
+
+
+def _imports(*, pyflink: bool) -> contextlib.AbstractContextManager[None]:
+    if not pyflink:
+        return contextlib.nullcontext()
+    from zmflow.compat.pyflink import pyflink_imports
+
+    return pyflink_imports()
 
 
 def _end_with_traceback(error: Exception, script: Path) -> None:

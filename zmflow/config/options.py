@@ -40,6 +40,7 @@ __all__ = [
     "JOBMANAGER_BIND_HOST",
     "JOBMANAGER_PORT",
     "JOB_NAME",
+    "JOB_PARAMETERS",
     "JOB_PRIORITY",
     "JOB_SLOTS_MAX",
     "LOAD_BALANCE_MODE",
@@ -93,6 +94,9 @@ MAX_PARALLELISM = integer(
 )
 OPERATOR_CHAINING = boolean("pipeline.operator-chaining.enabled", "true", "Fuse operators into chains.")
 JOB_NAME = text("pipeline.name", "zmflow job", "Name of jobs whose execute() gives none.")
+JOB_PARAMETERS = text(
+    "pipeline.global-job-parameters", "", "What functions read with get_job_parameter(): a:1,b:'x,y'."
+)
 RUNTIME_MODE = choice(
     "execution.runtime-mode",
     "STREAMING",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zmflow.api.functions import Function, RuntimeContext, SinkContext, SinkFunction, plain_callable
 from zmflow.api.operators import (
@@ -28,6 +28,8 @@ from zmflow.api.operators import (
 )
 from zmflow.api.output_tag import DEAD_LETTERS
 from zmflow.api.sinks import SinkWriter, WriterContext
+from zmflow.api.typeinfo import Coercer, coercer_for
+from zmflow.api.types import TypeInformation
 from zmflow.errors import ProtocolError
 from zmflow.execution.aggregates import AdaptingCombine
 from zmflow.execution.async_calls import AsyncHost
@@ -38,6 +40,9 @@ from zmflow.execution.stages import BatchConsumer, EventConsumer, OperatorStage,
 from zmflow.execution.stream_operator import OperatorContext, StreamOperator
 from zmflow.execution.time_events import TimeEvent
 from zmflow.graph.job_graph import ChainNode, ChainSpec
+
+if TYPE_CHECKING:
+    from zmflow.state.backend import KeyedStateBackend
 
 __all__ = ["Chain"]
 
@@ -67,6 +72,7 @@ class Chain:
         host_for: makes what an operator that waits for others has beside the chain; given what to call when
             it is woken.
         batch_mode: whether the job runs in BATCH mode.
+        state_backend: the kind of the operators' keyed state backends.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class Chain:
         processing_time: Callable[[], int] = lambda: 0,
         host_for: Callable[[Callable[[], None]], AsyncHost] | None = None,
         batch_mode: bool = False,
+        state_backend: str = "hashmap",
     ) -> None:
         self._spec = spec
         self._context = context
@@ -89,7 +96,8 @@ class Chain:
         self._processing_time = processing_time
         self._host_for = host_for
         self._batch_mode = batch_mode
-        self._opened: list[tuple[int, Function | StreamOperator]] = []
+        self._state_backend = state_backend
+        self._opened: list[tuple[int, Function | StreamOperator | KeyedStateBackend]] = []
         self._operators: list[tuple[int, StreamOperator]] = []
         self._writers: list[tuple[int, SinkWriter[Any]]] = []
         self._codes: dict[str, SegmentCode] = {}
@@ -209,10 +217,17 @@ class Chain:
                 step, keeps = self._step(last, nodes[last])
                 if nodes[last].on_error != "fail":
                     step = replace(step, reject=self._rejected(last))
+                fit = _fit_of(nodes[last])
+                if fit is not None and step.kind == "reduce":
+                    step = replace(step, call=_fitting(step.call, fit), adapts=False)
                 steps.append(step)
                 if keeps:
                     final = step.state
                     break
+                if fit is not None and step.kind != "reduce":
+                    steps.append(Step(last, "map", fit))
+            elif (fit := _fit_of(nodes[last])) is not None:
+                steps.append(Step(last, "map", fit))
             follower = children[last]
             if len(follower) != 1 or self._fed_by(last) or not self._is_compiled(follower[0]):
                 break
@@ -246,7 +261,7 @@ class Chain:
         return reject
 
     def _operator_stage(self, index: int, operator: StreamOperator, children: list[list[int]]) -> Stage:
-        stage = OperatorStage(operator)
+        stage = OperatorStage(operator, _fit_of(self._spec.nodes[index]))
         stage.take = self._attributed(index, stage.take)  # type: ignore[method-assign, assignment]
         stage.take_second = self._attributed(index, stage.take_second)  # type: ignore[method-assign, assignment]
         self._attach(stage, index, children)
@@ -256,6 +271,15 @@ class Chain:
                 consumer = self._attributed(index, self._outputs[output])
                 stage.side_consumers.setdefault(tag, []).append(consumer)
         self._current = index
+        position = len(self._opened)
+
+        def make_keyed_state(runtime: RuntimeContext) -> KeyedStateBackend:
+            from zmflow.execution.keyed_runtime import backend_for  # only for those who keep state
+
+            backend = backend_for(self._state_backend, runtime, self._processing_time)
+            self._opened.insert(position, (index, backend))  # closed after the operator
+            return backend
+
         self._opened.append((index, operator))
         self._operators.append((index, operator))
         if operator.needs_host and self._host_for is not None:
@@ -267,6 +291,7 @@ class Chain:
                 self._processing_time,
                 self._batch_mode,
                 self._spec.nodes[index].on_error,
+                make_keyed_state,
             )
         )
         self._current = None
@@ -383,6 +408,16 @@ class Chain:
     def context_of(self, index: int) -> RuntimeContext:
         """The context of one operator of the chain."""
         return replace(self._context, operator_name=self._spec.nodes[index].name)
+
+
+def _fit_of(node: ChainNode) -> Coercer | None:
+    """What makes the records of a node fit the type declared for them; None where nothing has to."""
+    declared = node.output_type
+    return coercer_for(declared) if isinstance(declared, TypeInformation) else None
+
+
+def _fitting(function: Callable[[Any, Any], Any], fit: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda left, right: fit(function(left, right))
 
 
 def _projection(fields: tuple[int, ...]) -> Callable[[Any], tuple[Any, ...]]:

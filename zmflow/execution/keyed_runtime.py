@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from zmflow.api.functions import RuntimeContext
 from zmflow.execution.stream_operator import OperatorContext
-from zmflow.state.backend import KeyedStateBackend
-from zmflow.state.heap import HeapKeyedStateBackend
+from zmflow.state.backend import BUILT_IN, KeyedStateBackend, load_state_backend
 from zmflow.state.keys import key_group_range
 
-__all__ = ["keyed_runtime"]
+__all__ = ["backend_for", "keyed_runtime"]
 
 
 def keyed_runtime(context: OperatorContext) -> tuple[RuntimeContext, KeyedStateBackend]:
@@ -21,6 +21,16 @@ def keyed_runtime(context: OperatorContext) -> tuple[RuntimeContext, KeyedStateB
     runtime = context.runtime
     if runtime.keyed_state is not None:
         return runtime, runtime.keyed_state
-    groups = key_group_range(runtime.subtask_index, runtime.max_parallelism, runtime.parallelism)
-    backend = HeapKeyedStateBackend(runtime.max_parallelism, groups, context.processing_time)
+    make = context.make_keyed_state
+    backend = backend_for(BUILT_IN, runtime, context.processing_time) if make is None else make(runtime)
     return replace(runtime, keyed_state=backend), backend
+
+
+def backend_for(name: str, runtime: RuntimeContext, processing_time: Callable[[], int]) -> KeyedStateBackend:
+    """A new backend of this kind, with the key groups of a subtask.
+
+    Raises:
+        ConfigurationError: there is no such backend.
+    """
+    groups = key_group_range(runtime.subtask_index, runtime.max_parallelism, runtime.parallelism)
+    return load_state_backend(name)(runtime.max_parallelism, groups, processing_time)

@@ -120,9 +120,10 @@ class Segment(Stage):
 class OperatorStage(Stage):
     """An operator with state, timers or time of its own; the stage is its ``Output``."""
 
-    def __init__(self, operator: StreamOperator) -> None:
+    def __init__(self, operator: StreamOperator, fit: Callable[[Any], Any] | None = None) -> None:
         super().__init__()
         self.operator = operator
+        self._fit = fit  # what makes rows fit their declared type
         self.side_consumers: dict[str, list[BatchConsumer]] = {}
 
     def take(self, batch: Batch) -> None:
@@ -157,6 +158,8 @@ class OperatorStage(Stage):
     def emit(self, rows: Rows, timestamps: Timestamps) -> None:
         """The operator emits."""
         if rows:
+            if self._fit is not None:
+                rows = list(map(self._fit, rows))
             self.hand_on(rows if timestamps is None else TimedRows(rows, timestamps))
 
     def emit_side(self, tag_id: str, rows: Rows, timestamps: Timestamps) -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from zmflow.api.functions import RuntimeContext
 from zmflow.execution.async_calls import AsyncHost
 from zmflow.execution.batches import Rows
 from zmflow.graph.transformations import ErrorPolicy
+
+if TYPE_CHECKING:
+    from zmflow.state.backend import KeyedStateBackend
 
 __all__ = ["MAX_WATERMARK", "MIN_WATERMARK", "OperatorContext", "Output", "StreamOperator", "Timestamps"]
 
@@ -59,6 +62,7 @@ class OperatorContext:
         processing_time: the clock, milliseconds since 1970.
         batch_mode: whether the job runs in BATCH mode: final results only, one key at a time.
         on_error: what becomes of a record for which a user function raises.
+        make_keyed_state: makes the operator's keyed state backend; without it state is on the heap.
     """
 
     runtime: RuntimeContext
@@ -66,6 +70,7 @@ class OperatorContext:
     processing_time: Callable[[], int]
     batch_mode: bool = False
     on_error: ErrorPolicy = "fail"
+    make_keyed_state: Callable[[RuntimeContext], KeyedStateBackend] | None = None
 
 
 class StreamOperator:

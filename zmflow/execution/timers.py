@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from typing import Any, TypeAlias
 
+from zmflow.errors import StateError
 from zmflow.execution.stream_operator import MIN_WATERMARK
 from zmflow.state.backend import NO_KEY_GROUP, KeyedStateBackend
-from zmflow.state.errors import StateError
 
 __all__ = ["FireTimer", "KeyGroupTimers", "Timer", "TimerService"]
 

@@ -96,6 +96,7 @@ class ChainNode:
     operator: object
     input: int  # index of the node before it in the chain; -1 for the head
     on_error: ErrorPolicy = "fail"
+    output_type: object = None  # of ``zmflow.api.types``: what its records are made to fit
 
 
 @dataclass(frozen=True, slots=True)

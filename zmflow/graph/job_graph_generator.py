@@ -118,6 +118,7 @@ def _chain_spec(
             operator=graph.nodes[number].operator,
             input=position[parents[number]] if index else -1,
             on_error=graph.nodes[number].on_error,
+            output_type=graph.nodes[number].output_type,
         )
         for index, number in enumerate(numbers)
     ]

@@ -71,6 +71,7 @@ class StreamNode:
     managed_memory_weights: Mapping[str, int]
     buffer_timeout_ms: int
     on_error: ErrorPolicy = "fail"
+    output_type: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,7 @@ def build_stream_graph(
             co_location_group=item.co_location_group,
             managed_memory_weights=dict(item.managed_memory_weights),
             on_error=item.on_error,
+            output_type=item.output_type,
             buffer_timeout_ms=(
                 defaults.buffer_timeout_ms if item.buffer_timeout_ms is None else item.buffer_timeout_ms
             ),

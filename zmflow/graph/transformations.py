@@ -64,6 +64,7 @@ class Transformation:
     buffer_timeout_ms: int | None = None
     non_parallel: bool = False
     on_error: ErrorPolicy = "fail"
+    output_type: object = None  # opaque: the API's declaration of what the operator's records are
     second_inputs: tuple[Node, ...] = ()  # of an operator that tells two inputs apart
 
     @property

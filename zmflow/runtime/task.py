@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import EndOfInput, SourceReader
 from zmflow.config import Settings
-from zmflow.config.options import RUNTIME_MODE
+from zmflow.config.options import JOB_PARAMETERS, RUNTIME_MODE, STATE_BACKEND
 from zmflow.execution.batches import Batch
 from zmflow.execution.chain import Chain
 from zmflow.execution.input import InputState
@@ -262,6 +262,7 @@ class Task:
             host=self._environment.host,
             managed_memory_bytes=deployment.managed_memory,
             external_resources=self._environment.external_resources,
+            job_parameters=self._job_parameters(),
         )
         self._outputs.open(spec, context)
         self._slices = SliceSize(self._outputs.slice_target_ms)
@@ -276,8 +277,17 @@ class Task:
             processing_time=_wall_ms,
             host_for=self._host_for,
             batch_mode=self._settings[RUNTIME_MODE] == "BATCH",
+            state_backend=self._settings[STATE_BACKEND],
         )
         self._chain.open()
+
+    def _job_parameters(self) -> dict[str, str]:
+        text = self._settings[JOB_PARAMETERS]
+        if not text:
+            return {}
+        from zmflow.api.execution_config import read_map_text  # only for those who have any
+
+        return read_map_text(text)
 
     def _host_for(self, woken: Callable[[], None]) -> OperatorHost:
         from zmflow.runtime.async_loop import OperatorHost  # asyncio: only for those who use it

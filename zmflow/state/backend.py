@@ -31,7 +31,14 @@ from zmflow.state.keyed_states import (
 )
 from zmflow.state.snapshots import KeyGroupSnapshot
 
-__all__ = ["API_VERSION", "NO_KEY_GROUP", "Capabilities", "KeyedStateBackend", "load_state_backend"]
+__all__ = [
+    "API_VERSION",
+    "BUILT_IN",
+    "NO_KEY_GROUP",
+    "Capabilities",
+    "KeyedStateBackend",
+    "load_state_backend",
+]
 
 API_VERSION = 1
 """The version of this interface. A backend written for another one is refused."""
@@ -41,6 +48,7 @@ NO_KEY_GROUP = -1
 
 ENTRY_POINT_GROUP = "zmflow.state_backends"
 BUILT_IN = "hashmap"
+"""The backend that is in zmflow itself: the heap."""
 
 T = TypeVar("T")
 K = TypeVar("K")

@@ -15,7 +15,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from zmflow.state.errors import StateError
+from zmflow.errors import StateError
 from zmflow.state.keyed_state_store import KeyedStateStore
 from zmflow.state.operator_state import OperatorStateStore
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from zmflow.state.errors import StateError
+from zmflow.errors import StateError
 from zmflow.state.ttl import StateTtlConfig
 
 __all__ = [

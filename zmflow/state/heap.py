@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+from zmflow.errors import StateError
 from zmflow.state.backend import API_VERSION, Capabilities, KeyedStateBackend
 from zmflow.state.descriptors import (
     AggregatingStateDescriptor,
@@ -16,7 +17,6 @@ from zmflow.state.descriptors import (
     StateDescriptor,
     StateKind,
 )
-from zmflow.state.errors import StateError
 from zmflow.state.expiry import Expiry
 from zmflow.state.heap_states import (
     MISSING,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
+from zmflow.errors import StateError
 from zmflow.state.backend import KeyedStateBackend
 from zmflow.state.descriptors import AggregatingStateDescriptor, ReducingStateDescriptor
-from zmflow.state.errors import StateError
 from zmflow.state.keyed_states import (
     KeyedAggregatingState,
     KeyedListState,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
+from zmflow.errors import StateError
 from zmflow.state.descriptors import ListStateDescriptor, MapStateDescriptor, StateDescriptor
-from zmflow.state.errors import StateError
 from zmflow.state.states import BroadcastState, ListState
 
 __all__ = [

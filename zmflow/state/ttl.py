@@ -11,7 +11,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from zmflow.state.errors import StateError
+from zmflow.errors import StateError
 
 __all__ = ["StateTtlConfig", "TtlDuration"]
 

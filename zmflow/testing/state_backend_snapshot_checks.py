@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from zmflow.errors import StateError
 from zmflow.state.backend import KeyedStateBackend
 from zmflow.state.descriptors import (
     ListStateDescriptor,
@@ -15,7 +16,6 @@ from zmflow.state.descriptors import (
     StateKind,
     ValueStateDescriptor,
 )
-from zmflow.state.errors import StateError
 from zmflow.state.keys import key_group, key_group_range
 from zmflow.state.snapshots import KeyGroupSnapshot, StateSnapshot
 from zmflow.testing.state_backend_checks import (

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from zmflow.errors import StateError
 from zmflow.state.backend import KeyedStateBackend
 from zmflow.state.descriptors import (
     AggregatingStateDescriptor,
@@ -16,7 +17,6 @@ from zmflow.state.descriptors import (
     StateDescriptor,
     ValueStateDescriptor,
 )
-from zmflow.state.errors import StateError
 from zmflow.state.ttl import StateTtlConfig
 from zmflow.testing.state_backend_checks import (
     MAX_PARALLELISM,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from zmflow.api.functions import Function
 from zmflow.api.windows.window import Window
@@ -24,6 +24,7 @@ IN = TypeVar("IN")
 OUT = TypeVar("OUT")
 KEY = TypeVar("KEY")
 W = TypeVar("W", bound=Window)
+W2 = TypeVar("W2", bound=Window)  # of the contexts: a class inside a class has its own
 
 
 class MapPartitionFunction(Function, ABC, Generic[IN, OUT]):
@@ -53,11 +54,11 @@ class AllWindowFunction(Function, ABC, Generic[IN, OUT, W]):
 class ProcessWindowFunction(Function, ABC, Generic[IN, OUT, KEY, W]):
     """Called with a context, which has the window, the times, and state, when the window fires."""
 
-    class Context(ABC):
+    class Context(ABC, Generic[W2]):
         """The window that fires, and state. Valid until the function returns."""
 
         @abstractmethod
-        def window(self) -> Any:
+        def window(self) -> W2:
             """The window."""
 
         @abstractmethod
@@ -77,22 +78,22 @@ class ProcessWindowFunction(Function, ABC, Generic[IN, OUT, KEY, W]):
             """State of this key, the same in all its windows."""
 
     @abstractmethod
-    def process(self, key: KEY, context: Context, elements: Iterable[IN]) -> Iterable[OUT] | None:
+    def process(self, key: KEY, context: Context[W], elements: Iterable[IN]) -> Iterable[OUT] | None:
         """Any number of results: return an iterable or be a generator."""
 
-    def clear(self, context: Context) -> None:
+    def clear(self, context: Context[W]) -> None:
         """The window is over: clear what was kept in ``window_state``."""
 
 
 class ProcessAllWindowFunction(Function, ABC, Generic[IN, OUT, W]):
     """Like ``ProcessWindowFunction``, for windows over all keys."""
 
-    class Context(ProcessWindowFunction.Context):
+    class Context(ProcessWindowFunction.Context[W2], Generic[W2]):
         """The window that fires, and state."""
 
     @abstractmethod
-    def process(self, context: Context, elements: Iterable[IN]) -> Iterable[OUT] | None:
+    def process(self, context: Context[W], elements: Iterable[IN]) -> Iterable[OUT] | None:
         """Any number of results: return an iterable or be a generator."""
 
-    def clear(self, context: Context) -> None:
+    def clear(self, context: Context[W]) -> None:
         """The window is over: clear what was kept in ``window_state``."""

@@ -104,7 +104,7 @@ class WindowContext(Trigger.OnMergeContext, WindowAssigner.WindowAssignerContext
         merge(self.window, self.merged)
 
 
-class FiredContext(ProcessAllWindowFunction.Context):
+class FiredContext(ProcessAllWindowFunction.Context[Any]):
     """The window that fires. One object for all firings: valid until the function returns.
 
     Args:

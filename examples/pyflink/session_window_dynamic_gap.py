@@ -1,0 +1,57 @@
+"""Clicks per key and session; each click says how long its session waits for the next."""
+
+from collections.abc import Iterable
+
+from pyflink.common import Types, WatermarkStrategy
+from pyflink.common.watermark_strategy import TimestampAssigner
+from pyflink.datastream import ProcessWindowFunction, StreamExecutionEnvironment
+from pyflink.datastream.window import EventTimeSessionWindows, SessionWindowTimeGapExtractor, TimeWindow
+
+
+class SecondField(TimestampAssigner):
+    def extract_timestamp(self, value, record_timestamp) -> int:
+        return int(value[1])
+
+
+class GapOfClick(SessionWindowTimeGapExtractor):
+    def extract(self, element: tuple) -> int:
+        return 1 + element[1] % 4
+
+
+class CountOfWindow(ProcessWindowFunction[tuple, tuple, str, TimeWindow]):
+    def process(
+        self, key: str, context: ProcessWindowFunction.Context[TimeWindow], elements: Iterable[tuple]
+    ) -> Iterable[tuple]:
+        window = context.window()
+        return [(key, window.start, window.end, len(list(elements)))]
+
+
+def main():
+    env = StreamExecutionEnvironment.get_execution_environment()
+    env.set_parallelism(1)
+    clicks = env.from_collection(
+        [
+            ("north", 1),
+            ("north", 2),
+            ("south", 3),
+            ("north", 4),
+            ("south", 5),
+            ("north", 8),
+            ("north", 9),
+            ("south", 15),
+        ],
+        type_info=Types.TUPLE([Types.STRING(), Types.INT()]),
+    )
+    strategy = WatermarkStrategy.for_monotonous_timestamps().with_timestamp_assigner(SecondField())
+    counts = (
+        clicks.assign_timestamps_and_watermarks(strategy)
+        .key_by(lambda click: click[0], key_type=Types.STRING())
+        .window(EventTimeSessionWindows.with_dynamic_gap(GapOfClick()))
+        .process(CountOfWindow(), Types.TUPLE([Types.STRING(), Types.INT(), Types.INT(), Types.INT()]))
+    )
+    counts.print()
+    env.execute("sessions with a dynamic gap")
+
+
+if __name__ == "__main__":
+    main()

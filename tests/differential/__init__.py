@@ -1,0 +1,1 @@
+"""The same generated programs on PyFlink and on zmflow."""
