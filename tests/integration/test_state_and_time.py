@@ -9,8 +9,10 @@ import pytest
 
 from zmflow import (
     DEAD_LETTERS,
+    Accumulator,
     Duration,
     KeyedProcessFunction,
+    MapFunction,
     OutputTag,
     ProcessWindowFunction,
     RuntimeContext,
@@ -22,6 +24,7 @@ from zmflow import (
 from zmflow.api.environment import environment_context
 from zmflow.api.execution_config import ExecutionConfig
 from zmflow.config import Settings
+from zmflow.errors import JobFailedError
 
 pytestmark = pytest.mark.integration
 
@@ -111,3 +114,65 @@ def test_functions_read_job_parameters(env: StreamExecutionEnvironment) -> None:
     ExecutionConfig(env).set_global_job_parameters({"greeting": "good day: it's"})
     with env.from_collection(["you"]).key_by(str).process(Greeting()).execute_and_collect() as rows:
         assert list(rows) == ["good day: it's, you"]
+
+
+class Longest(Accumulator[str, str]):
+    """An accumulator of the program's own."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def add(self, value: str) -> None:
+        self.text = max(self.text, value, key=len)
+
+    def get_local_value(self) -> str:
+        return self.text
+
+    def reset_local(self) -> None:
+        self.text = ""
+
+    def merge(self, other: Longest) -> None:
+        self.add(other.text)
+
+
+class Watched(MapFunction[str, str]):
+    """Counts what passes, and says at the end that it did."""
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self.passed = runtime_context.get_int_counter("passed")
+        self.longest = runtime_context.add_accumulator("longest", Longest())
+        self.closed = runtime_context.get_int_counter("closed")
+
+    def map(self, value: str) -> str:
+        self.passed.add(1)
+        self.longest.add(value)
+        return value
+
+    def close(self) -> None:
+        self.closed.add(1)
+
+
+def test_accumulators_of_all_subtasks_reach_the_client(env: StreamExecutionEnvironment) -> None:
+    """Merged: built-in ones and the program's own, what close() adds included."""
+    env.from_collection(["a", "bbb", "cc", "d"]).map(Watched()).print()
+    result = env.execute()
+    assert result.get_all_accumulator_results() == {"passed": 4, "longest": "bbb", "closed": 2}
+    assert (result.get_accumulator_result("passed"), result.get_accumulator_result("none")) == (4, None)
+
+
+class Hoard(MapFunction[int, int]):
+    """Accumulates what should have been a stream."""
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self.all = runtime_context.add_accumulator("all", Longest())
+
+    def map(self, value: int) -> int:
+        self.all.add("x" * value)
+        return value
+
+
+def test_accumulators_that_are_too_large_fail_the_job_and_say_so(env: StreamExecutionEnvironment) -> None:
+    """Nothing is cut off silently."""
+    env.from_collection([70_000]).map(Hoard()).print()
+    with pytest.raises(JobFailedError, match=r"The accumulators of a task are \d+ bytes; 65536 are allowed"):
+        env.execute()

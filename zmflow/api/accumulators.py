@@ -12,6 +12,7 @@ and with the job's result. They are meant for counts and little statistics, not 
 
 from __future__ import annotations
 
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -34,7 +35,13 @@ __all__ = [
     "LongMaximum",
     "LongMinimum",
     "merge_accumulators",
+    "pack_accumulators",
+    "unpack_accumulators",
 ]
+
+PACKED_BYTES_MAX = 64 * 1024
+"""Most that the accumulators of one task may come to, pickled. They wait in the JobManager until the client
+has them: those of a thousand tasks are 64 MiB there. A list of 64 KiB is a stream, not a statistic."""
 
 V = TypeVar("V")
 R = TypeVar("R")
@@ -251,3 +258,42 @@ def merge_accumulators(
             else:
                 known.merge(accumulator)
     return merged
+
+
+def pack_accumulators(accumulators: Mapping[str, Accumulator[Any, Any]]) -> bytes:
+    """The accumulators of one task as bytes; none of them: no bytes.
+
+    Raises:
+        ZmflowError: one cannot be pickled, or together they are larger than ``PACKED_BYTES_MAX``.
+    """
+    if not accumulators:
+        return b""
+    try:
+        packed = pickle.dumps(dict(accumulators), protocol=5)
+    except Exception as error:
+        raise ZmflowError(
+            "The accumulators of a task cannot be pickled.",
+            detail=f"{', '.join(accumulators)}: {error}",
+            hint="Let an accumulator hold plain values only.",
+        ) from error
+    if len(packed) > PACKED_BYTES_MAX:
+        raise ZmflowError(
+            f"The accumulators of a task are {len(packed)} bytes; {PACKED_BYTES_MAX} are allowed.",
+            detail=f"They are: {', '.join(accumulators)}.",
+            hint="Write many values to a sink or a side output.",
+        )
+    return packed
+
+
+def unpack_accumulators(parts: Iterable[bytes]) -> dict[str, Any]:
+    """The result of each accumulator over all tasks, by name, from what ``pack_accumulators`` made.
+
+    Raises:
+        ZmflowError: two tasks registered accumulators of different types under one name.
+
+    >>> parts = [{"rows": IntCounter(2)}, {"rows": IntCounter(3)}]
+    >>> unpack_accumulators(map(pack_accumulators, parts))
+    {'rows': 5}
+    """
+    merged = merge_accumulators(pickle.loads(part) for part in parts)
+    return {name: accumulator.get_local_value() for name, accumulator in merged.items()}

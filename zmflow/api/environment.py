@@ -64,10 +64,14 @@ _PROGRAM = "the program"
 
 
 class RuntimeExecutionMode(Enum):
-    """STREAMING emits every update of a keyed aggregate, BATCH the last one of each key."""
+    """STREAMING emits every update of a keyed aggregate, BATCH the last one of each key.
+
+    BATCH needs sources that end; AUTOMATIC is BATCH where all do, and STREAMING otherwise.
+    """
 
     STREAMING = "STREAMING"
     BATCH = "BATCH"
+    AUTOMATIC = "AUTOMATIC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,7 @@ class StreamExecutionEnvironment(EnvironmentSettings):
         if not isinstance(execution_mode, RuntimeExecutionMode):
             raise JobGraphError(
                 f"set_runtime_mode() takes a RuntimeExecutionMode, not {execution_mode!r}.",
-                hint="RuntimeExecutionMode.STREAMING or RuntimeExecutionMode.BATCH.",
+                hint="RuntimeExecutionMode.STREAMING, .BATCH or .AUTOMATIC.",
             )
         return self._set(RUNTIME_MODE.key, execution_mode.value)
 
@@ -335,6 +339,26 @@ class StreamExecutionEnvironment(EnvironmentSettings):
         self._recorded.clear()
         return client
 
+    def _runtime_mode(self) -> Literal["STREAMING", "BATCH"]:
+        """What the next job runs as.
+
+        Raises:
+            JobGraphError: BATCH was asked for, and a source never ends.
+        """
+        operators = (item.operator for item in self._recorded)
+        sources = [operator.source for operator in operators if isinstance(operator, SourceOperator)]
+        endless = [source.name for source in sources if not source.bounded]
+        mode = self._settings[RUNTIME_MODE]
+        if mode == "STREAMING" or (mode == "AUTOMATIC" and endless):
+            return "STREAMING"
+        if endless:
+            raise JobGraphError(
+                "BATCH mode needs sources that end.",
+                detail=f"These do not: {', '.join(endless)}.",
+                hint="RuntimeExecutionMode.AUTOMATIC is BATCH only where all sources end.",
+            )
+        return "BATCH"
+
     def _stream_graph(self) -> StreamGraph:
         defaults = GraphDefaults(
             max_parallelism=self._settings[MAX_PARALLELISM],
@@ -342,7 +366,7 @@ class StreamExecutionEnvironment(EnvironmentSettings):
             chaining=self._settings[OPERATOR_CHAINING],
             sharing_resources=dict(self._sharing_resources),
         )
-        final_only = self._settings[RUNTIME_MODE] == "BATCH"
+        final_only = self._runtime_mode() == "BATCH"
 
         def prepare(operator: object) -> object:
             if isinstance(operator, KeyedReduceOperator | KeyedAggregateOperator):
@@ -357,12 +381,15 @@ class StreamExecutionEnvironment(EnvironmentSettings):
     def _job_graph(self, job_name: str) -> JobGraph:
         graph = self._stream_graph()
         _validate(graph)
+        mode, settings = self._runtime_mode(), self._settings
+        if settings[RUNTIME_MODE] != mode:
+            settings = settings.with_values({RUNTIME_MODE.key: mode}, _PROGRAM)
         py_files = [*self._py_files, *listed_py_files(self._settings[PYTHON_FILES])]
         properties = JobProperties(
             name=job_name,
-            settings=self._settings.texts(),
+            settings=settings.texts(),
             py_files=read_py_files(py_files),
-            runtime_mode=cast('Literal["STREAMING", "BATCH"]', self._settings[RUNTIME_MODE]),
+            runtime_mode=mode,
         )
         with chain_serializer(py_files) as serializer:
             job_graph = generate_job_graph(graph, properties, serializer.serialize)

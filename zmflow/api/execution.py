@@ -7,8 +7,8 @@ chosen by the setting ``execution.target``, as Flink's PipelineExecutors are; ``
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -27,6 +27,7 @@ class JobExecutionResult:
 
     job_id: str
     net_runtime_ms: int
+    accumulators: Mapping[str, Any] = field(default_factory=dict)
 
     def get_job_id(self) -> str:
         """The job's id."""
@@ -35,6 +36,14 @@ class JobExecutionResult:
     def get_net_runtime(self) -> int:
         """Milliseconds from the first deployment to the end."""
         return self.net_runtime_ms
+
+    def get_accumulator_result(self, accumulator_name: str) -> Any:
+        """What all subtasks together added to the accumulator of this name; None: there is none."""
+        return self.accumulators.get(accumulator_name)
+
+    def get_all_accumulator_results(self) -> dict[str, Any]:
+        """The results of all accumulators, by name."""
+        return dict(self.accumulators)
 
 
 class JobClient(Protocol):

@@ -115,12 +115,14 @@ enough that a batch of ordinary records is processed well within the 100 ms buff
 
 
 class Source(ABC, Generic[T_co, SplitT]):
-    """A bounded place to read from. Must be picklable.
+    """A place to read from. Must be picklable.
 
-    ``name`` is what plans and logs call the operator.
+    ``name`` is what plans and logs call the operator. ``bounded`` says whether its input ends: BATCH takes
+    bounded sources only, and AUTOMATIC goes by it.
     """
 
     name: str = "Source"
+    bounded: bool = True
 
     @abstractmethod
     def create_enumerator(self, context: SplitEnumeratorContext[SplitT]) -> SplitEnumerator[SplitT]: ...

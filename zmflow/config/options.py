@@ -100,8 +100,9 @@ JOB_PARAMETERS = text(
 RUNTIME_MODE = choice(
     "execution.runtime-mode",
     "STREAMING",
-    "STREAMING emits every update of a keyed aggregate, BATCH the last one of each key.",
-    ("STREAMING", "BATCH"),
+    "STREAMING emits every update of a keyed aggregate, BATCH the last one of each key, of sources that end; "
+    "AUTOMATIC is BATCH where all sources end.",
+    ("STREAMING", "BATCH", "AUTOMATIC"),
 )
 BUFFER_TIMEOUT = duration(
     "execution.buffer-timeout.interval",

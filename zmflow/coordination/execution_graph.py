@@ -19,6 +19,7 @@ class Execution:
     """One attempt of one subtask."""
 
     __slots__ = (
+        "accumulators",
         "attempt_id",
         "attempt_number",
         "counters",
@@ -36,6 +37,7 @@ class Execution:
         self.state: TaskState = "CREATED"
         self.since_wall_ms = 0
         self.counters: TaskCounters | None = None
+        self.accumulators = b""  # pickled; for the client only (D6)
 
     @property
     def live(self) -> bool:
@@ -150,6 +152,11 @@ class ExecutionGraph:
             )
             for vertex in graph.vertices
         ]
+
+    def accumulators(self) -> list[bytes]:
+        """What the tasks that have any accumulated, pickled."""
+        executions = (execution for subtasks in self.vertices.values() for execution in subtasks)
+        return [execution.accumulators for execution in executions if execution.accumulators]
 
     def check(self) -> None:
         """The counts are those of the executions, and each attempt is one subtask's."""

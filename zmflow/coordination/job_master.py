@@ -228,6 +228,7 @@ class JobMaster:
             return
         if message.counters is not None:
             execution.counters = message.counters
+        execution.accumulators = message.accumulators
         self._watchers.progress()
         if execution.state == "FINISHED":
             self.scheduler.finished(turn, execution.subtask)

@@ -66,6 +66,7 @@ def job_status(job: JobView, epoch: Epoch, request_id: int, now_ms: int) -> JobS
         0 if times.deployed_ms is None else end_ms - times.deployed_ms,
         job.restarts.history.entries(),
         job.restarts.notes(has_sources=bool(layout.sources)),
+        layout.executions.accumulators() if job.state == "FINISHED" else [],
     )
 
 

@@ -266,6 +266,7 @@ class TaskStateChanged(_Message, frozen=True):
     state: TaskState
     failure: TaskFailure | None = None
     counters: TaskCounters | None = None
+    accumulators: bytes = b""  # of a task that FINISHED, pickled; empty: it has none
 
 
 class TaskMetrics(_Message, frozen=True):
@@ -368,6 +369,7 @@ class JobStatus(_Message, frozen=True):
     run_ms: int  # from first deployment until now or the end
     exceptions: list[ExceptionEntry] = []  # newest last, bounded
     notes: list[str] = []  # sentences about what a restart means for this job
+    accumulators: list[bytes] = []  # of a job that FINISHED: of each task that has any
 
 
 class GetCluster(_Message, frozen=True):

@@ -175,7 +175,12 @@ class RemoteJobClient:
             raise job_failed_error(self._ended)
         if summary.state == "CANCELED":
             raise JobCanceledError(f"Job {summary.name!r} was cancelled.", detail=self._ended.reason or None)
-        return JobExecutionResult(self._job_id, self._ended.run_ms)
+        accumulators: dict[str, Any] = {}
+        if self._ended.accumulators:
+            from zmflow.api.accumulators import unpack_accumulators  # only for jobs that have any
+
+            accumulators = unpack_accumulators(self._ended.accumulators)
+        return JobExecutionResult(self._job_id, self._ended.run_ms, accumulators)
 
     def collected(self) -> Iterator[Any]:
         """The rows of the job's collect sink as they arrive; ends with the job.

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
+from zmflow.api.accumulators import Accumulator, pack_accumulators
 from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import EndOfInput, SourceReader
 from zmflow.config import Settings
@@ -113,6 +114,8 @@ class Task:
         self._valves = GateValves(deployment.gate_channels)
         self._deferred: deque[tuple[Any, Any]] = deque()  # what came while an operator waited
         self._hosts: list[OperatorHost] = []
+        self._accumulators: dict[str, Accumulator[Any, Any]] = {}
+        self.packed_accumulators = b""  # once it has finished
         self._assigned: deque[tuple[str, Any]] = deque()  # splits the reader has not been given yet
         self._chain: Chain | None = None
         self._slices = SliceSize(0)
@@ -235,6 +238,8 @@ class Task:
             raise
         self._end_interruptions()
         self._close(completed=True)
+        if self._accumulators:
+            self.packed_accumulators = pack_accumulators(self._accumulators)
 
     def _end_interruptions(self) -> None:
         """From here on the task ends by itself; an interrupt under way must not hit the cleaning up."""
@@ -263,6 +268,7 @@ class Task:
             managed_memory_bytes=deployment.managed_memory,
             external_resources=self._environment.external_resources,
             job_parameters=self._job_parameters(),
+            accumulators=self._accumulators,
         )
         self._outputs.open(spec, context)
         self._slices = SliceSize(self._outputs.slice_target_ms)

@@ -341,6 +341,7 @@ class SlotWorker:
                 state,
                 failure,
                 task.counters(),
+                task.packed_accumulators if state == "FINISHED" else b"",
             )
         )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from submissions import KeepingExecutor, new_environment, operators_of
 
-from zmflow import Configuration, RuntimeExecutionMode, StreamExecutionEnvironment
+from zmflow import Configuration, RuntimeExecutionMode, SequenceSource, StreamExecutionEnvironment
 from zmflow.api.environment import environment_context
 from zmflow.api.operators import KeyedAggregateOperator, KeyedReduceOperator
 from zmflow.config import Settings
@@ -111,8 +111,24 @@ def test_runtime_mode_reaches_the_aggregates(mode: RuntimeExecutionMode) -> None
         for operator in operators_of(executor.graphs[0])
         if isinstance(operator, KeyedAggregateOperator | KeyedReduceOperator)
     }
-    assert final == {mode is RuntimeExecutionMode.BATCH}
-    assert executor.graphs[0].runtime_mode == mode.value
+    assert final == {mode is not RuntimeExecutionMode.STREAMING}  # AUTOMATIC: the sequence ends
+    assert executor.graphs[0].runtime_mode == ("BATCH" if final == {True} else "STREAMING")
+
+
+def test_endless_sources_are_streamed_automatically_and_refused_in_batch_mode() -> None:
+    """One source that never ends decides for the job; workers get the mode that was chosen."""
+    env, executor = new_environment()
+    env.set_runtime_mode(RuntimeExecutionMode.AUTOMATIC)
+    endless = SequenceSource(1, 9)
+    endless.bounded = False
+    env.from_source(endless).union(env.from_sequence(1, 9)).print()
+    env.execute()
+    graph = executor.graphs[0]
+    assert (graph.runtime_mode, graph.settings["execution.runtime-mode"]) == ("STREAMING", "STREAMING")
+    env.from_source(endless, source_name="ticks").print()
+    env.set_runtime_mode(RuntimeExecutionMode.BATCH)
+    with pytest.raises(JobGraphError, match="BATCH mode needs sources that end"):
+        env.execute()
 
 
 def test_execution_plan_is_flinks_json() -> None:
