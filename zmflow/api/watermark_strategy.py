@@ -179,6 +179,8 @@ class WatermarkStrategy(Generic[T]):
     ) -> WatermarkStrategy[T]:
         """Let a source pause while it is ahead of the slowest one of its group.
 
+        Jobs do not do this yet: a stream that is given such a strategy says so once and runs on freely.
+
         Args:
             watermark_group: sources of the job that give the same name wait for each other.
             max_allowed_watermark_drift: how far ahead a source may be.

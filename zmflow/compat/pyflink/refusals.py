@@ -69,7 +69,7 @@ REFUSED_NAMES: dict[str, str] = {
     "FileSplitAssignerProvider": _JAVA,
     "InputFormat": _JAVA,
     "JavaObjectWrapper": _JAVA,
-    "OperatorStateStore": "Use broadcast state, or the state a CheckpointedFunction is given.",
+    "OperatorStateStore": "Use broadcast state, or keyed state: there are no checkpoints yet.",
     "SourceFunction": "It wraps a Java object: use from_source() with a Source written in Python.",
     "StreamTransformer": _JAVA,
     "StreamingFileSink": "Use FileSink.",
