@@ -14,7 +14,7 @@ from zmflow.state.expiry import Expiry
 from zmflow.state.heap import HeapKeyedStateBackend
 from zmflow.state.heap_ttl_states import TtlListState
 from zmflow.state.snapshots import KeyGroupSnapshot
-from zmflow.testing.state_backend_machine import check_random_use
+from zmflow.testing.state_backend_machine import TTL_MS, _BackendMachine, check_random_use
 from zmflow.testing.state_backend_tests import StateBackendTests
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -114,3 +114,24 @@ def test_a_check_that_was_taken_out_is_named() -> None:
     with pytest.raises(AssertionError, match="test_ten_thousand_keys"):
         Evasive().test_no_check_was_taken_out()
     StateBackendTests().test_no_check_was_taken_out()
+
+
+def test_expired_state_may_be_moved_by_merging() -> None:
+    """What has expired is nobody's: a backend may list it where it was and where it was merged to."""
+    machine = _BackendMachine(HeapKeyedStateBackend, StateKind.LIST, expires=True)
+    machine.change([(1, (0, 0), 0, 0)])
+    machine.time_passes(TTL_MS)
+    machine.merge(1, (0, 1), [0])
+    machine.keys(1, 0)
+    machine.keys(1, 1)
+    machine.teardown()
+
+
+def test_expired_entries_may_outlive_the_last_removal() -> None:
+    """A map whose one entry expired unseen may be listed, also when another entry is removed."""
+    machine = _BackendMachine(HeapKeyedStateBackend, StateKind.MAP, expires=True)
+    machine.change([(0, (0, 0), 0, 0)])
+    machine.time_passes(TTL_MS)
+    machine.change([(0, (0, 0), 2, 1)])
+    machine.keys(0, 0)
+    machine.teardown()

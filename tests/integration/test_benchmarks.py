@@ -58,6 +58,8 @@ def test_unknown_benchmarks_are_refused() -> None:
     assert benchmarks("list").stdout.split() == [
         "stateless_chain",
         "word_count",
+        "keyed_state",
+        "tumbling_window",
         "shuffle",
         "latency",
         "job_start",

@@ -1,7 +1,10 @@
 """A JobManager that is started again at the same port: a later term, and the same TaskManagers."""
 
+import os
 import queue
+import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -23,10 +26,26 @@ DEADLINE_S = 30
 def start_jobmanager(port, directory, context):
     """A JobManager that counts its terms in a directory, and the thread it serves in."""
     settings = Settings().with_values({"jobmanager.rpc.port": str(port)}, "test")
+    if port:
+        wait_until_free(port)
     server = JobManagerServer(settings, context, take_epoch=lambda _: next_epoch(directory))
     thread = threading.Thread(target=server.run)
     thread.start()
     return server, thread
+
+
+def wait_until_free(port):
+    """ZeroMQ gives a closed socket's port back in its own time; a process that ends gives it back at once."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return
+            except OSError:
+                assert time.monotonic() < deadline, f"port {port} is still taken"
+                os.sched_yield()
 
 
 def end(server, thread):

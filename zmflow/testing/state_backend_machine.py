@@ -103,6 +103,8 @@ class _Model:
         self.kind = declared.kind
         self.ttl_ms = TTL_MS if declared.expires else FOR_EVER_MS
         self.held: dict[tuple[Any, Any], Any] = {}
+        self.expired: set[tuple[Any, Any]] = set()
+        """Where something has expired that nobody removed: a backend may keep, move and list it, or not."""
 
     def living(self, place: tuple[Any, Any], now_ms: int) -> Any:
         """What a key and namespace hold that has not expired: pairs of object and time; None for nothing."""
@@ -131,6 +133,8 @@ class _Model:
     def use(self, place: tuple[Any, Any], action: int, key: int, value: int, now_ms: int) -> None:
         """What ``_use`` does with a state, done here."""
         living = self.living(place, now_ms)
+        if self.held.get(place) != living:
+            self.expired.add(place)  # all of it, or a part
         match self.kind, action:
             case StateKind.LIST, 0 | 1:
                 living = [*(living or ()), *([(value, now_ms)] * (action + 1))]
@@ -161,7 +165,11 @@ class _Model:
     def merge(self, key: Any, target: Any, source: Any, now_ms: int) -> None:
         """Move what a namespace of a key holds into another one."""
         one, other = self.living((key, target), now_ms), self.living((key, source), now_ms)
-        if source == target or other is None:
+        if source == target:
+            return
+        if other is None:
+            if (key, source) in self.held or (key, source) in self.expired:
+                self.expired.add((key, target))
             return
         self.held.pop((key, source))
         if one is None:
@@ -281,7 +289,7 @@ class _BackendMachine(RuleBasedStateMachine):
         declared, model = self._declared[number], self._models[number]
         namespace = self._namespaces[ordinal] if declared.namespaced else None
         listed = list(self._backend.keys(declared.descriptor().name, namespace))
-        held = {key for key, of_key in model.held if of_key == namespace}
+        held = {key for key, of_key in [*model.held, *model.expired] if of_key == namespace}
         living = {key for key in held if model.living((key, namespace), self._clock()) is not None}
         assert living <= set(listed) <= held
         assert len(listed) == len(set(listed))
