@@ -164,3 +164,21 @@ def test_explain_resolves_imports_of_pyflink_too(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["job_name"] == "plan"
+
+
+def test_accumulators_are_answered_when_the_job_has_ended(tmp_path: Path) -> None:
+    """get_accumulators() of the client waits, and has what all subtasks added."""
+    done = run(
+        tmp_path,
+        BEGINNING + "from pyflink.datastream import MapFunction\n"
+        "class Counted(MapFunction):\n"
+        "    def open(self, context):\n"
+        "        self.seen = context.get_int_counter('seen')\n"
+        "    def map(self, value):\n"
+        "        self.seen.add(1)\n"
+        "        return value\n"
+        "env.from_collection([1, 2]).map(Counted()).print()\n"
+        "print(env.execute_async().get_accumulators().result())\n",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "{'seen': 2}" in done.stdout.splitlines()

@@ -122,7 +122,7 @@ class EnvironmentSettings:
             raise ConfigurationError(
                 "Archives are not unpacked on workers.",
                 detail=f"{archive_path} into {target_dir}",
-                hint="Ship modules with add_python_file(), data with register_cached_file().",
+                hint="Ship modules with add_python_file(); put data on every machine.",
             )
         self._py_files.append(Path(archive_path))
 

@@ -86,7 +86,7 @@ class ExternalResourceInfo:
 
 @dataclass(frozen=True, slots=True)
 class DistributedCache:
-    """The files that a job registered with ``register_cached_file``, on this machine.
+    """Files by name, on this machine. Jobs do not bring any yet.
 
     >>> DistributedCache({"words": "/tmp/words.txt"}).get_file("words").name
     'words.txt'
@@ -104,7 +104,7 @@ class DistributedCache:
             raise ZmflowError(
                 f"The job has no cached file {name!r}.",
                 detail=f"Registered: {', '.join(sorted(self.paths)) or 'none'}.",
-                hint="Call env.register_cached_file(path, name) before execute().",
+                hint="Jobs do not ship data files yet: put the file on every machine and open it by its path.",
             )
         return Path(self.paths[name])
 
