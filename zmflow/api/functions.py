@@ -104,7 +104,7 @@ class DistributedCache:
             raise ZmflowError(
                 f"The job has no cached file {name!r}.",
                 detail=f"Registered: {', '.join(sorted(self.paths)) or 'none'}.",
-                hint="Jobs do not ship data files yet: put the file on every machine and open it by its path.",
+                hint="Jobs do not ship data files yet: put the file on every machine.",
             )
         return Path(self.paths[name])
 
