@@ -81,7 +81,7 @@ SAMPLES: list[m.Message] = [
     m.SlotFreed(3, "a3-1", 0),
     m.DeployTasks(3, "a3-1", [_DEPLOYMENT]),
     m.CancelTasks(3, "a3-1", ["9f/v1/0/0"], 5000),
-    m.TaskStateChanged(3, "a3-1", "9f/v1/0/0", "FAILED", _FAILURE, _COUNTERS),
+    m.TaskStateChanged(3, "a3-1", "9f/v1/0/0", "FAILED", _FAILURE, _COUNTERS, b"accumulators"),
     m.TaskMetrics(3, "a3-1", [_COUNTERS]),
     m.OperatorEvent(3, "9f", "v1", 0, 1, -1, b"split?", 2, 3),
     m.CollectedRows(3, "9f", "v2", "c1", 0, 5, b"rows", True, 2),
@@ -95,7 +95,16 @@ SAMPLES: list[m.Message] = [
     m.JobList(3, 7, [_SUMMARY]),
     m.GetJob(3, 7, "9f"),
     m.JobStatus(
-        3, 7, _SUMMARY, "3 of 4 tasks run", [_VERTEX], _FAILURE, 1234, [_EXCEPTION], ["sources begin anew"]
+        3,
+        7,
+        _SUMMARY,
+        "3 of 4 tasks run",
+        [_VERTEX],
+        _FAILURE,
+        1234,
+        [_EXCEPTION],
+        ["sources begin anew"],
+        [b"accumulators"],
     ),
     m.GetCluster(3, 7),
     m.ClusterStatus(
