@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from benchmarks.results import BenchmarkResult, at_least, figure
@@ -51,9 +50,9 @@ key_of: Callable[[Event], str] = lambda event: event[0]  # noqa: E731
 timestamp_of: Callable[[Event, int], int] = lambda event, _before: event[1]  # noqa: E731
 
 
-def named(position: int, name: str, row: tuple[str, int, int, int]) -> tuple[str, int]:
-    """One figure of the totals, under its name."""
-    return name, int(row[position])
+def figures_of(row: tuple[str, int, int, int]) -> list[tuple[str, int]]:
+    """The totals, each under its name."""
+    return list(zip(("sum", "count", "windows"), row[1:], strict=True))
 
 
 class Mean(AggregateFunction[Event, tuple[int, int], tuple[int, int]]):
@@ -119,8 +118,7 @@ def job(records: int, parallelism: int) -> dict[str, float | int]:
         )
         totals = means.map(lambda mean: ("all", *mean, 1)).key_by(lambda _mean: "all")
         sums = totals.reduce(lambda a, b: ("all", a[1] + b[1], a[2] + b[2], a[3] + b[3]))
-        for position, name in enumerate(("sum", "count", "windows"), start=1):
-            sums.map(partial(named, position, name)).sink_to(LatestPerKeySink(directory))
+        sums.flat_map(figures_of).sink_to(LatestPerKeySink(directory))
         env.execute(NAME)
         stamps = read_stamps(Path(directory))
         found = read_counts(Path(directory))

@@ -21,7 +21,9 @@ def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
-@pytest.mark.parametrize("name", ["stateless_chain", "job_start", "shuffle"])
+@pytest.mark.parametrize(
+    "name", ["stateless_chain", "job_start", "shuffle", "keyed_state", "tumbling_window"]
+)
 def test_a_quick_run_is_written_and_reported(tmp_path: Path, name: str) -> None:
     """All samples are in the file, with the machine; the report shows the same medians again."""
     done = benchmarks("run", name, "--quick", "--json", str(tmp_path / "out.json"))
