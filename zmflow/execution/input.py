@@ -1,7 +1,7 @@
 """The input of a task: which channels are open, and when all have ended.
 
-One ``InputState`` per task. The shell tells it what arrived; it answers whether the input is over. (What
-later belongs here: barrier alignment and the watermark valve, which decide from the same events.)
+One ``InputState`` per task. The shell tells it what arrived; it answers whether the input is over. (How
+far event time is in it says ``watermark_valve``; barrier alignment belongs here, once there are barriers.)
 """
 
 from __future__ import annotations

@@ -238,8 +238,7 @@ class Task:
             raise
         self._end_interruptions()
         self._close(completed=True)
-        if self._accumulators:
-            self.packed_accumulators = pack_accumulators(self._accumulators)
+        self.packed_accumulators = pack_accumulators(self._accumulators)
 
     def _end_interruptions(self) -> None:
         """From here on the task ends by itself; an interrupt under way must not hit the cleaning up."""
