@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
+from zmflow.config import checkpoint_options
 from zmflow.config.option import Option, boolean, choice, duration, integer, number, resources, size, text
 from zmflow.errors import ConfigurationError
 
@@ -377,7 +378,9 @@ LOG_LEVEL = choice(
 RUN_DIR = text("env.run.dir", "", "Directory of sockets, pids and temporary files; empty: a new one in /tmp.")
 
 OPTIONS: dict[str, Option[Any]] = {
-    value.key: value for value in list(globals().values()) if isinstance(value, Option)
+    value.key: value
+    for value in [*globals().values(), *vars(checkpoint_options).values()]
+    if isinstance(value, Option)
 }
 """Every setting by its key, in the order of the reference."""
 

@@ -48,6 +48,7 @@ DrainTaskManager       client → JM         no new slots there, move its tasks;
 DrainAccepted          JM → client         the TaskManagers it is about
 GetLogs                client → JM → TM    the newest log lines of a job
 LogChunk               TM → JM → client
+(checkpoints)          see ``checkpoints``
 =====================  ==================  ========================================================
 """
 
@@ -58,6 +59,15 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from zmflow.errors import ProtocolError
+from zmflow.protocol.checkpoints import (
+    CheckpointAcknowledged,
+    CheckpointDeclined,
+    CoordinatorSnapshot,
+    NotifyCheckpoint,
+    SnapshotCoordinator,
+    TriggerCheckpoint,
+)
+from zmflow.protocol.control_message import ControlMessage
 from zmflow.protocol.parts import (
     ChannelTarget,
     DataEndpoint,
@@ -87,9 +97,12 @@ __all__ = [
     "CancelJob",
     "CancelTasks",
     "ChannelTarget",
+    "CheckpointAcknowledged",
+    "CheckpointDeclined",
     "ClusterStatus",
     "CollectAck",
     "CollectedRows",
+    "CoordinatorSnapshot",
     "DataEndpoint",
     "DeployTasks",
     "DeregisterTaskManager",
@@ -112,6 +125,7 @@ __all__ = [
     "ListJobs",
     "LogChunk",
     "Message",
+    "NotifyCheckpoint",
     "OfferSlot",
     "OperatorEvent",
     "Refused",
@@ -122,6 +136,7 @@ __all__ = [
     "SlotFreed",
     "SlotLost",
     "SlotStatus",
+    "SnapshotCoordinator",
     "SubmitJob",
     "SubtaskStatus",
     "TaskCounters",
@@ -132,6 +147,7 @@ __all__ = [
     "TaskMetrics",
     "TaskState",
     "TaskStateChanged",
+    "TriggerCheckpoint",
     "UnknownTaskManager",
     "VertexStatus",
     "WatchJob",
@@ -147,25 +163,21 @@ this way; collections given to ``from_collection`` are part of it, so a few hund
 hint "read it from a file instead" is the better answer than a bigger number."""
 
 
-class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    epoch: int
-
-
 # -- handshake ------------------------------------------------------------------------------------
 
 
-class Hello(_Message, frozen=True):
+class Hello(ControlMessage, frozen=True):
     versions: Versions
     role: Literal["taskmanager", "client"]
     name: str
 
 
-class Welcome(_Message, frozen=True):
+class Welcome(ControlMessage, frozen=True):
     versions: Versions
     jobmanager: str  # its name, for messages to people
 
 
-class Refused(_Message, frozen=True):
+class Refused(ControlMessage, frozen=True):
     request_id: int  # 0 for the handshake
     error: str  # class name in zmflow.errors
     message: str
@@ -176,7 +188,7 @@ class Refused(_Message, frozen=True):
 # -- TaskManager and JobManager -------------------------------------------------------------------
 
 
-class RegisterTaskManager(_Message, frozen=True):
+class RegisterTaskManager(ControlMessage, frozen=True):
     taskmanager_id: str
     host: str
     pid: int
@@ -184,39 +196,39 @@ class RegisterTaskManager(_Message, frozen=True):
     resources: ResourceProfile  # what all its slots are cut from
 
 
-class TaskManagerRegistered(_Message, frozen=True):
+class TaskManagerRegistered(ControlMessage, frozen=True):
     taskmanager_id: str
     heartbeat_interval_ms: int
     heartbeat_timeout_ms: int
 
 
-class Heartbeat(_Message, frozen=True):
+class Heartbeat(ControlMessage, frozen=True):
     taskmanager_id: str
     sent_ms: int = 0  # the TaskManager's clock
 
 
-class HeartbeatAck(_Message, frozen=True):
+class HeartbeatAck(ControlMessage, frozen=True):
     taskmanager_id: str
     sent_ms: int = 0  # of the Heartbeat it answers
 
 
-class UnknownTaskManager(_Message, frozen=True):
+class UnknownTaskManager(ControlMessage, frozen=True):
     taskmanager_id: str
 
 
-class DeregisterTaskManager(_Message, frozen=True):
+class DeregisterTaskManager(ControlMessage, frozen=True):
     taskmanager_id: str
     reason: str
 
 
-class AllocateSlot(_Message, frozen=True):
+class AllocateSlot(ControlMessage, frozen=True):
     allocation_id: str
     slot_index: int
     job_id: str
     resources: ResourceProfile  # what to cut the slot to: real amounts
 
 
-class OfferSlot(_Message, frozen=True):
+class OfferSlot(ControlMessage, frozen=True):
     allocation_id: str
     slot_index: int
     job_id: str
@@ -224,43 +236,43 @@ class OfferSlot(_Message, frozen=True):
     endpoint: DataEndpoint
 
 
-class AcceptSlot(_Message, frozen=True):
+class AcceptSlot(ControlMessage, frozen=True):
     allocation_id: str
 
 
-class RejectSlot(_Message, frozen=True):
+class RejectSlot(ControlMessage, frozen=True):
     allocation_id: str
     reason: str
 
 
-class SlotLost(_Message, frozen=True):
+class SlotLost(ControlMessage, frozen=True):
     allocation_id: str
     slot_index: int
     reason: str  # a sentence: "worker 4711 was killed by signal 9 (SIGKILL)"
 
 
-class FreeSlot(_Message, frozen=True):
+class FreeSlot(ControlMessage, frozen=True):
     allocation_id: str
     slot_index: int
 
 
-class SlotFreed(_Message, frozen=True):
+class SlotFreed(ControlMessage, frozen=True):
     allocation_id: str
     slot_index: int
 
 
-class DeployTasks(_Message, frozen=True):
+class DeployTasks(ControlMessage, frozen=True):
     allocation_id: str
     tasks: list[TaskDeployment]
 
 
-class CancelTasks(_Message, frozen=True):
+class CancelTasks(ControlMessage, frozen=True):
     allocation_id: str
     attempt_ids: list[str]
     grace_ms: int  # after this the worker is killed
 
 
-class TaskStateChanged(_Message, frozen=True):
+class TaskStateChanged(ControlMessage, frozen=True):
     allocation_id: str
     attempt_id: str
     state: TaskState
@@ -269,12 +281,12 @@ class TaskStateChanged(_Message, frozen=True):
     accumulators: bytes = b""  # of a task that FINISHED, pickled; empty: it has none
 
 
-class TaskMetrics(_Message, frozen=True):
+class TaskMetrics(ControlMessage, frozen=True):
     allocation_id: str
     tasks: list[TaskCounters]
 
 
-class OperatorEvent(_Message, frozen=True):
+class OperatorEvent(ControlMessage, frozen=True):
     """An event between a source's split enumerator and its readers.
 
     The enumerator of an operator lives in the worker of subtask 0. ``to_subtask`` is -1 when the
@@ -292,7 +304,7 @@ class OperatorEvent(_Message, frozen=True):
     coordinator_number: int = 0
 
 
-class CollectedRows(_Message, frozen=True):
+class CollectedRows(ControlMessage, frozen=True):
     """Rows of a collect sink on their way to the client, at most COLLECT_UNACKED_MAX unacknowledged."""
 
     job_id: str
@@ -305,7 +317,7 @@ class CollectedRows(_Message, frozen=True):
     attempt_number: int = 0
 
 
-class CollectAck(_Message, frozen=True):
+class CollectAck(ControlMessage, frozen=True):
     job_id: str
     vertex_id: str
     collect_id: str
@@ -313,7 +325,7 @@ class CollectAck(_Message, frozen=True):
     sequence: int
 
 
-class WorkerReady(_Message, frozen=True):
+class WorkerReady(ControlMessage, frozen=True):
     allocation_id: str
     pid: int
     endpoint: DataEndpoint
@@ -322,43 +334,43 @@ class WorkerReady(_Message, frozen=True):
 # -- client and JobManager ------------------------------------------------------------------------
 
 
-class SubmitJob(_Message, frozen=True):
+class SubmitJob(ControlMessage, frozen=True):
     request_id: int
     job_id: str
     job_graph: bytes  # msgpack of graph.JobGraph
 
 
-class JobAccepted(_Message, frozen=True):
+class JobAccepted(ControlMessage, frozen=True):
     request_id: int
     job_id: str
 
 
-class WatchJob(_Message, frozen=True):
+class WatchJob(ControlMessage, frozen=True):
     request_id: int
     job_id: str
     collect: bool = False  # this client takes the job's CollectedRows
 
 
-class CancelJob(_Message, frozen=True):
+class CancelJob(ControlMessage, frozen=True):
     request_id: int
     job_id: str
 
 
-class ListJobs(_Message, frozen=True):
+class ListJobs(ControlMessage, frozen=True):
     request_id: int
 
 
-class JobList(_Message, frozen=True):
+class JobList(ControlMessage, frozen=True):
     request_id: int
     jobs: list[JobSummary]
 
 
-class GetJob(_Message, frozen=True):
+class GetJob(ControlMessage, frozen=True):
     request_id: int
     job_id: str
 
 
-class JobStatus(_Message, frozen=True):
+class JobStatus(ControlMessage, frozen=True):
     """One job in full. ``request_id`` 0 marks an update a watcher did not ask for."""
 
     request_id: int
@@ -372,11 +384,11 @@ class JobStatus(_Message, frozen=True):
     accumulators: list[bytes] = []  # of a job that FINISHED: of each task that has any
 
 
-class GetCluster(_Message, frozen=True):
+class GetCluster(ControlMessage, frozen=True):
     request_id: int
 
 
-class ClusterStatus(_Message, frozen=True):
+class ClusterStatus(ControlMessage, frozen=True):
     request_id: int
     jobmanager: str
     started_ms: int
@@ -384,25 +396,25 @@ class ClusterStatus(_Message, frozen=True):
     jobs: list[JobSummary]
 
 
-class DrainTaskManager(_Message, frozen=True):
+class DrainTaskManager(ControlMessage, frozen=True):
     request_id: int
     taskmanager: str  # its id, a unique beginning of it, or a host
     drain: bool  # False takes it back
 
 
-class DrainAccepted(_Message, frozen=True):
+class DrainAccepted(ControlMessage, frozen=True):
     request_id: int
     taskmanagers: list[str]  # ids
 
 
-class GetLogs(_Message, frozen=True):
+class GetLogs(ControlMessage, frozen=True):
     request_id: int
     job_id: str
     size_max_bytes: int
     reply_to: str = ""  # filled by the JobManager: which client asked
 
 
-class LogChunk(_Message, frozen=True):
+class LogChunk(ControlMessage, frozen=True):
     request_id: int
     job_id: str
     reply_to: str
@@ -450,6 +462,12 @@ Message: TypeAlias = (
     | DrainAccepted
     | GetLogs
     | LogChunk
+    | SnapshotCoordinator
+    | CoordinatorSnapshot
+    | TriggerCheckpoint
+    | CheckpointAcknowledged
+    | CheckpointDeclined
+    | NotifyCheckpoint
 )
 
 _encoder = msgspec.msgpack.Encoder()

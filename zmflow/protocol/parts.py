@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from zmflow.protocol.checkpoints import SubtaskRestore
+
 __all__ = [
     "ChannelTarget",
     "DataEndpoint",
@@ -87,6 +89,7 @@ class TaskDeployment(_Struct, frozen=True):
     py_files: list[tuple[str, bytes]]  # (file name, content): modules and zip archives
     coordinator_number: int = 0  # of a source: grows when its split enumerator begins anew
     managed_memory: dict[str, int] = {}  # bytes by use case: OPERATOR, STATE_BACKEND
+    restore: SubtaskRestore | None = None  # None: it begins anew
 
 
 class TaskFailure(_Struct, frozen=True):
