@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ReducingStateDescriptor,
         ValueStateDescriptor,
     )
+    from zmflow.state.function_states import FunctionStates
     from zmflow.state.states import AggregatingState, ListState, MapState, ReducingState, ValueState
 
 __all__ = [
@@ -131,6 +132,7 @@ class RuntimeContext:
     cached_files: Mapping[str, str] = field(default_factory=dict, hash=False)
     accumulators: dict[str, Accumulator[Any, Any]] = field(default_factory=dict, hash=False, compare=False)
     keyed_state: KeyedStateBackend | None = field(default=None, hash=False, compare=False)
+    function_states: FunctionStates | None = field(default=None, hash=False, compare=False)
 
     def get_job_id(self) -> str:
         """The job's id, 32 hexadecimal digits."""

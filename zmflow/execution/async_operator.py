@@ -19,11 +19,18 @@ from zmflow.errors import ZmflowError
 from zmflow.execution.async_calls import AsyncCalls, AsyncHost
 from zmflow.execution.batches import Rows
 from zmflow.execution.keyed_runtime import keyed_runtime
+from zmflow.execution.operator_snapshots import SnapshotContext
 from zmflow.execution.process_operator import FunctionOperator
 from zmflow.execution.stream_operator import MAX_WATERMARK, OperatorContext, Timestamps
 from zmflow.execution.time_events import StreamStatus, TimeEvent, Watermark
+from zmflow.state.chunks import KeyedChunk
+from zmflow.state.operator_state import OperatorStateMode
 
 __all__ = ["AsyncWaitOperator", "Call", "CallQueue"]
+
+
+UNDER_WAY = "async-calls"
+"""Operator state, or the kind of chunk where the stream has keys: the records under way."""
 
 
 class Call:
@@ -171,6 +178,7 @@ class AsyncWaitOperator(FunctionOperator):
         self._inbox: deque[tuple[int, Any, BaseException | None]] = deque()  # written by another thread
         self._host: AsyncHost | None = None
         self._calls: AsyncCalls | None = None
+        self._again: list[tuple[Any, int | None]] = []  # restored, and not called for again yet
 
     def attach(self, host: AsyncHost) -> None:
         """The task this operator runs in; called before ``open``."""
@@ -188,6 +196,11 @@ class AsyncWaitOperator(FunctionOperator):
         self._functions.open(self._function, runtime)
         assert self._host is not None
         self._calls = self._host.calls(self._invoke, self._done)
+        if context.restored is not None:
+            for chunk in context.restored.of_kind(UNDER_WAY):
+                self._again += chunk.values
+        if runtime.function_states is not None:
+            self._again += runtime.function_states.store.take(UNDER_WAY, OperatorStateMode.SPLIT)
 
     def process(self, rows: Rows, timestamps: Timestamps) -> None:
         begin = 0
@@ -237,15 +250,19 @@ class AsyncWaitOperator(FunctionOperator):
             self._calls.close()
         super().close()
 
-    # -- for checkpoints -------------------------------------------------------------------------------
-
-    def snapshot(self) -> list[tuple[Any, int | None]]:
+    def snapshot_state(self, context: SnapshotContext) -> None:
         """The records under way, in the order they came, with their timestamps."""
-        return [(call.value, call.timestamp) for call in self._queue]
+        calls = [(call.value, call.timestamp) for call in self._queue]
+        if self._key_of is None:
+            context.add_list(UNDER_WAY, calls)
+            return
+        keys, groups = [call.key for call in self._queue], self.keyed_state.key_groups
+        context.keyed.append(KeyedChunk(UNDER_WAY, UNDER_WAY, groups.start, groups.stop - 1, keys, calls))
 
-    def restore(self, records: Iterable[tuple[Any, int | None]]) -> None:
-        """Call again for the records of a snapshot; after ``open``, before anything else."""
-        for value, timestamp in records:
+    def begin(self) -> None:
+        """Call again for the records that were under way."""
+        again, self._again = self._again, []
+        for value, timestamp in again:
             self.process([value], None if timestamp is None else [timestamp])
 
     # -- calls -----------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from zmflow.execution.broadcast_contexts import (
 from zmflow.execution.broadcast_states import BroadcastStates
 from zmflow.execution.error_guard import ProcessCall
 from zmflow.execution.keyed_operator import KeyedOperator
+from zmflow.execution.operator_snapshots import SnapshotContext
 from zmflow.execution.process_contexts import CurrentTime
 from zmflow.execution.process_operator import FunctionOperator
 from zmflow.execution.stream_operator import OperatorContext, Timestamps
@@ -51,6 +52,7 @@ class UnkeyedBroadcastProcess(FunctionOperator):
     def open(self, context: OperatorContext) -> None:
         super().open(context)
         self._holds = context.batch_mode
+        self.broadcast_states.restore(context.runtime.function_states)
         self._time = CurrentTime(context.processing_time)
         self._data_side = DataSide(self.broadcast_states, self._time)
         self._broadcast_side = BroadcastSide(self.broadcast_states, self._time)
@@ -70,6 +72,9 @@ class UnkeyedBroadcastProcess(FunctionOperator):
     def advance_watermark(self, watermark_ms: int) -> None:
         if not self._holds:
             self._time.watermark_ms = watermark_ms
+
+    def snapshot_state(self, context: SnapshotContext) -> None:
+        self.broadcast_states.snapshot_state(context)
 
     def finish(self) -> None:
         held, self._held = self._held, []
@@ -98,12 +103,17 @@ class KeyedBroadcastProcess(KeyedOperator):
 
     def open_function(self, runtime: RuntimeContext) -> list[tuple[ProcessCall, Any]]:
         states = self.broadcast_states
+        states.restore(runtime.function_states)
         data_side = KeyedDataSide(states, self.timers, self.keyed_state)
         self._timer_context = KeyedDataSide(states, self.timers, self.keyed_state)
         self._broadcast_side = KeyedBroadcastSide(states, self.timers, self.keyed_state)
         self._functions.open(self._function, runtime)
         self._broadcast_call = self._guarded(self._function.process_broadcast_element)
         return [(self._guarded(self._function.process_element), data_side)]
+
+    def snapshot_state(self, context: SnapshotContext) -> None:
+        super().snapshot_state(context)
+        self.broadcast_states.snapshot_state(context)
 
     def process_second(self, rows: Rows, timestamps: Timestamps) -> None:
         self._broadcast_side.forget_key()

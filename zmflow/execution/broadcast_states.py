@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from zmflow.errors import ZmflowError
+from zmflow.execution.operator_snapshots import SnapshotContext
 from zmflow.state.descriptors import MapStateDescriptor
+from zmflow.state.function_states import FunctionStates
+from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
 from zmflow.state.states import BroadcastState, ReadOnlyBroadcastState
 
 __all__ = ["BroadcastStates"]
@@ -71,6 +74,18 @@ class BroadcastStates:
         self.entries: dict[str, dict[Any, Any]] = {descriptor.name: {} for descriptor in descriptors}
         self._changeable = {name: _Changeable(entries) for name, entries in self.entries.items()}
         self._read_only = {name: _ReadOnly(entries) for name, entries in self.entries.items()}
+
+    def restore(self, functions: FunctionStates | None) -> None:
+        """Go on with the entries of a checkpoint."""
+        if functions is not None:
+            for name, entries in self.entries.items():
+                entries.update(functions.store.take(name, OperatorStateMode.BROADCAST))
+
+    def snapshot_state(self, context: SnapshotContext) -> None:
+        """Add all entries to a checkpoint."""
+        for name, entries in self.entries.items():
+            held = OperatorStateSnapshot(name, OperatorStateMode.BROADCAST, list(entries.items()))
+            context.operator.append(held)
 
     def changeable(self, descriptor: MapStateDescriptor[K, V]) -> BroadcastState[K, V]:
         """The state of a descriptor, for the broadcast side.

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from zmflow.api.functions import Function, RuntimeContext, SinkContext, SinkFunction, plain_callable
+from zmflow.api.functions import Function, RuntimeContext, plain_callable
 from zmflow.api.operators import (
     FilterOperator,
     FlatMapOperator,
@@ -27,7 +27,7 @@ from zmflow.api.operators import (
     SourceOperator,
 )
 from zmflow.api.output_tag import DEAD_LETTERS
-from zmflow.api.sinks import SinkWriter, WriterContext
+from zmflow.api.sinks import Sink, WriterContext
 from zmflow.api.typeinfo import Coercer, coercer_for
 from zmflow.api.types import TypeInformation
 from zmflow.errors import ProtocolError
@@ -35,7 +35,11 @@ from zmflow.execution.aggregates import AdaptingCombine
 from zmflow.execution.async_calls import AsyncHost
 from zmflow.execution.batches import Batch, TimedRows
 from zmflow.execution.chain_code import SegmentCode, Step, compile_segment
+from zmflow.execution.chain_state import ChainState
+from zmflow.execution.function_sink import FunctionSink
 from zmflow.execution.operator_factory import is_stream_operator, stream_operator
+from zmflow.execution.operator_snapshots import RestoredOperator
+from zmflow.execution.sink_commits import SinkCommits
 from zmflow.execution.stages import BatchConsumer, EventConsumer, OperatorStage, Segment, Stage
 from zmflow.execution.stream_operator import OperatorContext, StreamOperator
 from zmflow.execution.time_events import TimeEvent
@@ -47,16 +51,12 @@ if TYPE_CHECKING:
 __all__ = ["Chain"]
 
 
-class _SinkFunctionWriter(SinkWriter[Any]):
-    def __init__(self, function: SinkFunction[Any] | Callable[[Any], object], context: SinkContext):
-        self._function = function
-        self._context = context
+class _Part(Protocol):
+    """An operator or a sink, as the passing of time sees it."""
 
-    def write(self, value: object) -> None:
-        if isinstance(self._function, SinkFunction):
-            self._function.invoke(value, self._context)
-        else:
-            self._function(value)
+    def begin(self) -> None: ...
+    def next_processing_time_ms(self) -> int | None: ...
+    def advance_processing_time(self, now_ms: int) -> None: ...
 
 
 class Chain:
@@ -73,6 +73,8 @@ class Chain:
             it is woken.
         batch_mode: whether the job runs in BATCH mode.
         state_backend: the kind of the operators' keyed state backends.
+        checkpoints: whether checkpoints are taken, so that sinks commit with them.
+        restored: what an operator goes on from, by its id; None where it begins anew.
     """
 
     def __init__(
@@ -87,6 +89,8 @@ class Chain:
         host_for: Callable[[Callable[[], None]], AsyncHost] | None = None,
         batch_mode: bool = False,
         state_backend: str = "hashmap",
+        checkpoints: bool = False,
+        restored: Callable[[str], RestoredOperator | None] = lambda _operator_id: None,
     ) -> None:
         self._spec = spec
         self._context = context
@@ -97,9 +101,11 @@ class Chain:
         self._host_for = host_for
         self._batch_mode = batch_mode
         self._state_backend = state_backend
+        self._checkpoints = checkpoints
+        self._state = ChainState(spec, context, restored)
         self._opened: list[tuple[int, Function | StreamOperator | KeyedStateBackend]] = []
         self._operators: list[tuple[int, StreamOperator]] = []
-        self._writers: list[tuple[int, SinkWriter[Any]]] = []
+        self._sinks: list[tuple[int, SinkCommits]] = []
         self._codes: dict[str, SegmentCode] = {}
         self._rejections: dict[str, int] = {}  # rows left out because of an error, by operator
         self._current: int | None = None  # the node whose hook runs, when no generated code does
@@ -133,18 +139,22 @@ class Chain:
         assert self._head is not None
         self._head.event(event)
 
+    def _parts(self) -> Iterator[tuple[int, _Part]]:
+        yield from self._operators
+        yield from self._sinks
+
     def next_processing_time_ms(self) -> int | None:
         """When ``advance_processing_time`` has something to do."""
-        instants = [operator.next_processing_time_ms() for _, operator in self._operators]
+        instants = [part.next_processing_time_ms() for _, part in self._parts()]
         return min((instant for instant in instants if instant is not None), default=None)
 
     def advance_processing_time(self, now_ms: int) -> None:
         """The clock shows this: let timers fire, and whoever makes watermarks make one."""
-        for index, operator in self._operators:
-            due_ms = operator.next_processing_time_ms()
+        for index, part in self._parts():
+            due_ms = part.next_processing_time_ms()
             if due_ms is not None and due_ms <= now_ms:
                 self._current = index
-                operator.advance_processing_time(now_ms)
+                part.advance_processing_time(now_ms)
                 self._current = None
 
     def open(self) -> None:
@@ -154,25 +164,56 @@ class Chain:
             if node.input >= 0:
                 children[node.input].append(index)
         self._head = self._stage(0, children)
+        for index, part in self._parts():
+            self._current = index
+            part.begin()
+        self._current = None
+
+    @property
+    def state(self) -> ChainState:
+        """What the chain puts into checkpoints."""
+        return self._state
 
     def finish(self) -> None:
         """The input has ended: hand out what was kept and flush the sinks."""
         assert self._head is not None
         self._head.finish()
-        for node, writer in self._writers:
+        for node, sink in self._sinks:
             self._current = node
-            writer.flush(True)
+            sink.finish()
         self._current = None
+
+    # -- checkpoints --------------------------------------------------------------------------------
+
+    def prepare_checkpoint(self, checkpoint_id: int) -> None:
+        """A barrier is here: the sinks let go of what was written before it."""
+        for node, sink in self._sinks:
+            self._current = node
+            sink.prepare(checkpoint_id)
+        self._current = None
+
+    def checkpoint_completed(self, checkpoint_id: int) -> None:
+        """Commit, and tell the functions that want to know."""
+        for node, sink in self._sinks:
+            self._current = node
+            sink.completed(checkpoint_id)
+        self._current = None
+        self._state.completed(checkpoint_id)
+
+    @property
+    def awaits_checkpoint(self) -> bool:
+        """Whether the end of the input must be part of a checkpoint before the chain can be closed."""
+        return any(sink.awaits_checkpoint for _, sink in self._sinks) or self._state.has_listeners
 
     def close(self, completed: bool) -> None:
         """Close the sink writers, then the functions. Every one is closed; the first error is raised."""
         first: BaseException | None = None
         failed_in = self._current  # the operator an error that led here is put down to
-        while self._writers or self._opened:
+        while self._sinks or self._opened:
             try:
-                if self._writers:
-                    self._current, writer = self._writers.pop(0)
-                    writer.close(completed)
+                if self._sinks:
+                    self._current, sink = self._sinks.pop(0)
+                    sink.close(completed)
                 else:
                     self._current, function = self._opened.pop()
                     function.close()
@@ -215,6 +256,8 @@ class Chain:
         while True:
             if not isinstance(nodes[last].operator, (SourceOperator, SinkOperator, SinkFunctionOperator)):
                 step, keeps = self._step(last, nodes[last])
+                if step.kind == "reduce" and not keeps:
+                    self._state.keep_values(last, step.state)
                 if nodes[last].on_error != "fail":
                     step = replace(step, reject=self._rejected(last))
                 fit = _fit_of(nodes[last])
@@ -278,10 +321,12 @@ class Chain:
 
             backend = backend_for(self._state_backend, runtime, self._processing_time)
             self._opened.insert(position, (index, backend))  # closed after the operator
+            self._state.keep_backend(index, backend)
             return backend
 
         self._opened.append((index, operator))
         self._operators.append((index, operator))
+        self._state.keep_operator(index, operator)
         if operator.needs_host and self._host_for is not None:
             operator.attach(self._host_for(self._woken(index, operator)))
         operator.open(
@@ -292,6 +337,7 @@ class Chain:
                 self._batch_mode,
                 self._spec.nodes[index].on_error,
                 make_keyed_state,
+                self._state.restored(index),
             )
         )
         self._current = None
@@ -369,28 +415,40 @@ class Chain:
         )
 
     def _open(self, index: int, function: Any) -> Callable[..., Any]:
+        self._current = index
+        context = self.context_of(index)
+        self._state.functions(index).initialize(function, None)
         if isinstance(function, Function):
-            self._current = index
             self._opened.append((index, function))
-            function.open(self.context_of(index))
-            self._current = None
+            function.open(context)
+        self._current = None
         return plain_callable(function)
 
     def _sink(self, index: int) -> BatchConsumer:
         operator = self._spec.nodes[index].operator
         context = self.context_of(index)
         self._current = index
+        functions = self._state.functions(index)
         if isinstance(operator, SinkOperator):
-            writer = operator.sink.create_writer(WriterContext(context, self._emit_to_client))
+            sink: Sink[Any] = operator.sink
         else:
             assert isinstance(operator, SinkFunctionOperator)
+            functions.initialize(operator.function, None)
             if isinstance(operator.function, Function):
                 self._opened.append((index, operator.function))
                 operator.function.open(context)
-            writer = _SinkFunctionWriter(operator.function, SinkContext(context))
+            sink = FunctionSink(operator.function)
+        commits = SinkCommits(
+            sink,
+            WriterContext(context, self._emit_to_client),
+            functions,
+            checkpoints=self._checkpoints,
+            processing_time=self._processing_time,
+        )
         self._current = None
-        self._writers.append((index, writer))
-        write = writer.write_batch
+        self._sinks.append((index, commits))
+        self._state.add_part(index, commits.snapshot_state)
+        write = commits.writer.write_batch
         return self._attributed(
             index, lambda batch: write(batch.rows if isinstance(batch, TimedRows) else batch)
         )
@@ -407,7 +465,8 @@ class Chain:
 
     def context_of(self, index: int) -> RuntimeContext:
         """The context of one operator of the chain."""
-        return replace(self._context, operator_name=self._spec.nodes[index].name)
+        name = self._spec.nodes[index].name
+        return replace(self._context, operator_name=name, function_states=self._state.functions(index))
 
 
 def _fit_of(node: ChainNode) -> Coercer | None:

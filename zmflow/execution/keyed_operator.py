@@ -18,6 +18,7 @@ from zmflow.execution.batch_timers import BatchTimers
 from zmflow.execution.batches import Rows
 from zmflow.execution.error_guard import ProcessCall
 from zmflow.execution.keyed_runtime import keyed_runtime
+from zmflow.execution.operator_snapshots import SnapshotContext
 from zmflow.execution.process_operator import FunctionOperator
 from zmflow.execution.records_by_key import RecordsByKey
 from zmflow.execution.stream_operator import OperatorContext, Timestamps
@@ -43,6 +44,8 @@ class KeyedOperator(FunctionOperator):
         self._batch = BatchTimers(context.processing_time) if context.batch_mode else None
         self._streaming = TimerService(self.keyed_state, context.processing_time)
         self.timers = self._batch or self._streaming
+        if context.restored is not None:
+            self._streaming.restore_chunks(context.restored.keyed)
         self._held = RecordsByKey()
         self._key_of: list[Callable[[Any], Any]] = [
             self._functions.open_callable(selector, runtime) for selector in self._key_selectors
@@ -95,6 +98,9 @@ class KeyedOperator(FunctionOperator):
         if self._batch is None:
             self._streaming.advance_processing_time(now_ms, self._on_processing_time)
             self._collector.flush()
+
+    def snapshot_state(self, context: SnapshotContext) -> None:
+        context.keyed.extend(self._streaming.chunks())
 
     def finish(self) -> None:
         if self._batch is None:

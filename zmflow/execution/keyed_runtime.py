@@ -8,6 +8,7 @@ from dataclasses import replace
 from zmflow.api.functions import RuntimeContext
 from zmflow.execution.stream_operator import OperatorContext
 from zmflow.state.backend import BUILT_IN, KeyedStateBackend, load_state_backend
+from zmflow.state.chunks import group_snapshots
 from zmflow.state.keys import key_group_range
 
 __all__ = ["backend_for", "keyed_runtime"]
@@ -23,6 +24,10 @@ def keyed_runtime(context: OperatorContext) -> tuple[RuntimeContext, KeyedStateB
         return runtime, runtime.keyed_state
     make = context.make_keyed_state
     backend = backend_for(BUILT_IN, runtime, context.processing_time) if make is None else make(runtime)
+    if context.restored is not None:
+        groups = backend.key_groups
+        for snapshot in group_snapshots(context.restored.keyed, groups, backend.max_parallelism):
+            backend.restore(snapshot.group, snapshot)
     return replace(runtime, keyed_state=backend), backend
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from zmflow.api.functions import RuntimeContext
 from zmflow.execution.async_calls import AsyncHost
 from zmflow.execution.batches import Rows
+from zmflow.execution.operator_snapshots import RestoredOperator, SnapshotContext
 from zmflow.graph.transformations import ErrorPolicy
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class OperatorContext:
         batch_mode: whether the job runs in BATCH mode: final results only, one key at a time.
         on_error: what becomes of a record for which a user function raises.
         make_keyed_state: makes the operator's keyed state backend; without it state is on the heap.
+        restored: what the operator goes on from; None where it begins anew. Its keyed state is restored with
+            the backend, its operator state is in ``runtime.function_states``; the rest is the operator's.
     """
 
     runtime: RuntimeContext
@@ -71,6 +74,7 @@ class OperatorContext:
     batch_mode: bool = False
     on_error: ErrorPolicy = "fail"
     make_keyed_state: Callable[[RuntimeContext], KeyedStateBackend] | None = None
+    restored: RestoredOperator | None = None
 
 
 class StreamOperator:
@@ -89,6 +93,9 @@ class StreamOperator:
 
     def open(self, context: OperatorContext) -> None:
         """Called once, before anything else."""
+
+    def begin(self) -> None:
+        """All operators of the chain are open, records may be emitted: called once, before anything comes."""
 
     def process(self, rows: Rows, timestamps: Timestamps) -> None:  # noqa: ARG002 - of the interface
         """A batch of the first input."""
@@ -114,6 +121,10 @@ class StreamOperator:
 
     def advance_processing_time(self, now_ms: int) -> None:
         """The clock shows this."""
+
+    def snapshot_state(self, context: SnapshotContext) -> None:
+        """A checkpoint is taken between two batches: add what is neither in the keyed state backend nor in
+        the operator state store. Nothing may be emitted."""
 
     def finish(self) -> None:
         """The input has ended, after ``MAX_WATERMARK``: hand out what was kept."""

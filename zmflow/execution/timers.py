@@ -15,8 +15,13 @@ from typing import Any, TypeAlias
 from zmflow.errors import StateError
 from zmflow.execution.stream_operator import MIN_WATERMARK
 from zmflow.state.backend import NO_KEY_GROUP, KeyedStateBackend
+from zmflow.state.chunks import KeyedChunk
+from zmflow.state.keys import key_group
 
-__all__ = ["FireTimer", "KeyGroupTimers", "Timer", "TimerService"]
+__all__ = ["EVENT_TIMERS", "PROCESSING_TIMERS", "FireTimer", "KeyGroupTimers", "Timer", "TimerService"]
+
+EVENT_TIMERS, PROCESSING_TIMERS = "timers.event", "timers.processing"
+"""Kinds of chunks: timers are values, keys and namespaces are theirs."""
 
 FireTimer: TypeAlias = Callable[[int, Any, Any], object]
 """Called with the time, the key and the namespace of a timer; the key is the backend's current one."""
@@ -109,6 +114,29 @@ class TimerService:
                 groups.setdefault(group, ([], []))[number].append(timer)
         return groups
 
+    def chunks(self) -> list[KeyedChunk]:
+        """All timers, as they are written to a checkpoint."""
+        chunks = []
+        for group, (event_time, clock) in self.snapshot().items():
+            for kind, timers in ((EVENT_TIMERS, event_time), (PROCESSING_TIMERS, clock)):
+                if timers:
+                    times, keys, namespaces = map(list, zip(*timers, strict=True))
+                    chunks.append(KeyedChunk(kind, kind, group, group, keys, times, namespaces))
+        return chunks
+
+    def restore_chunks(self, chunks: Iterable[KeyedChunk]) -> None:
+        """Set the timers of a checkpoint, beside those there are."""
+        queues = {EVENT_TIMERS: self._event_time, PROCESSING_TIMERS: self._clock}
+        max_parallelism = self._backend.max_parallelism
+        for chunk in chunks:
+            queue = queues.get(chunk.kind)
+            if queue is None:
+                continue
+            one_group = chunk.first_group if chunk.first_group == chunk.last_group else None
+            for key, namespace, timestamp in chunk.entries():
+                group = key_group(key, max_parallelism) if one_group is None else one_group
+                queue.set(timestamp, (key, namespace), group)
+
     def restore(self, group: int, timers: KeyGroupTimers) -> None:
         """Set the timers of a key group in place of those it has. Those that are overdue fire when time next
         advances."""
@@ -141,9 +169,9 @@ class _TimerQueue:
                 "A timer was set where no key is current.",
                 hint="Set it while a record or a timer is processed; open() and close() have no key.",
             )
-        self._set(timestamp, (backend.current_key, namespace), group)
+        self.set(timestamp, (backend.current_key, namespace), group)
 
-    def _set(self, timestamp: int, timer: tuple[Any, Any], group: int) -> None:
+    def set(self, timestamp: int, timer: tuple[Any, Any], group: int) -> None:
         timers = self._by_time.get(timestamp)
         if timers is None:
             self._by_time[timestamp] = {timer: group}
@@ -216,7 +244,7 @@ class _TimerQueue:
                 if not kept:
                     self._emptied()
         for timestamp, key, namespace in timers:
-            self._set(timestamp, (key, namespace), group)
+            self.set(timestamp, (key, namespace), group)
 
 
 def _whole(timestamp: Any) -> int:

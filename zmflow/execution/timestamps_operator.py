@@ -19,6 +19,7 @@ from zmflow.api.watermark_strategy import (
 )
 from zmflow.errors import ZmflowError
 from zmflow.execution.batches import Rows
+from zmflow.execution.operator_snapshots import SnapshotContext
 from zmflow.execution.stream_operator import (
     MAX_WATERMARK,
     MIN_WATERMARK,
@@ -26,8 +27,12 @@ from zmflow.execution.stream_operator import (
     StreamOperator,
     Timestamps,
 )
+from zmflow.state.operator_state import OperatorStateMode
 
 __all__ = ["TimestampsAndWatermarksOperator"]
+
+GENERATOR = "watermark-generator"
+"""Operator state: the highest timestamp that was seen, and the generator, where the program has its own."""
 
 _ONLY_INTEGERS = {int}
 
@@ -84,6 +89,18 @@ class TimestampsAndWatermarksOperator(StreamOperator):
                     "The factory given to for_generator() makes no WatermarkGenerator.",
                     detail=f"It returned {self._generator!r}.",
                 )
+
+        functions = context.runtime.function_states
+        restored = [] if functions is None else functions.store.take(GENERATOR, OperatorStateMode.SPLIT)
+        if restored:
+            # After a change of parallelism there may be several: event time is where the slowest is.
+            highest_ms, generator = min(restored, key=_highest)
+            self._highest_ms = highest_ms
+            if self._generator is not None and type(generator) is type(self._generator):
+                self._generator = generator
+
+    def snapshot_state(self, context: SnapshotContext) -> None:
+        context.add_list(GENERATOR, [(self._highest_ms, self._generator)])
 
     def process(self, rows: Rows, timestamps: Timestamps) -> None:
         assign = self._assign
@@ -213,6 +230,10 @@ class TimestampsAndWatermarksOperator(StreamOperator):
         if self._quiet_since_ms is None:
             self._quiet_since_ms = now_ms
         return now_ms - self._quiet_since_ms >= self._idle_timeout_ms
+
+
+def _highest(restored: tuple[int, Any]) -> int:
+    return restored[0]
 
 
 class _Said:

@@ -17,7 +17,9 @@ class OpenedFunctions:
         self._opened: list[Function] = []
 
     def open(self, function: object, context: RuntimeContext) -> None:
-        """Open a function object; plain callables need no opening."""
+        """Give a function object its state and open it; plain callables need no opening."""
+        if context.function_states is not None:
+            context.function_states.initialize(function, context.keyed_state)
         if isinstance(function, Function):
             # Noted before: a function whose open() raises half-way is closed as well.
             self._opened.append(function)

@@ -1,4 +1,4 @@
-"""What travels about checkpoints: the barrier, the files of a subtask, what it is restored from, the messages.
+"""What travels about checkpoints: the barrier, files of subtasks, what subtasks are restored from, messages.
 
 A checkpoint has a number that never goes back within a job, and a *location*: the directory, as a URL of a
 ``CheckpointStorage``, that its files are in. Files are named relative to it. An empty location means that

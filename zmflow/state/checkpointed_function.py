@@ -1,5 +1,7 @@
 """``CheckpointedFunction``: what a function implements that keeps state which belongs to no key.
 
+``CheckpointListener`` is for those that do something outside only when a checkpoint is complete.
+
 >>> from zmflow.state.descriptors import ListStateDescriptor
 >>> class Buffering:
 ...     def initialize_state(self, context):
@@ -20,6 +22,7 @@ from zmflow.state.keyed_state_store import KeyedStateStore
 from zmflow.state.operator_state import OperatorStateStore
 
 __all__ = [
+    "CheckpointListener",
     "CheckpointedFunction",
     "FunctionInitializationContext",
     "FunctionSnapshotContext",
@@ -94,4 +97,22 @@ class CheckpointedFunction(Protocol):
     @abstractmethod
     def snapshot_state(self, context: FunctionSnapshotContext) -> None:
         """Called for each checkpoint: let the store hold what must not be lost."""
+        ...
+
+
+@runtime_checkable
+class CheckpointListener(Protocol):
+    """A function that wants to know when a checkpoint is complete.
+
+    Notices may be missed: the next one covers all before it. A method ``notify_checkpoint_aborted``, where
+    there is one, is told of checkpoints that were given up.
+
+    >>> class Acknowledging:
+    ...     def notify_checkpoint_complete(self, checkpoint_id):
+    ...         self.acknowledge_until(checkpoint_id)
+    """
+
+    @abstractmethod
+    def notify_checkpoint_complete(self, checkpoint_id: int) -> None:
+        """All tasks have written this checkpoint: it will be restored, or a later one."""
         ...

@@ -156,6 +156,10 @@ class OperatorStateStore:
             *self._restored.values(),
         ]
 
+    def take(self, name: str, mode: OperatorStateMode) -> list[Any]:
+        """For operators that keep something by themselves: what was restored under this name, once."""
+        return self._take_restored(StateDescriptor(name), mode)
+
     def _list(self, descriptor: ListStateDescriptor[T], mode: OperatorStateMode) -> OperatorListState[T]:
         name = descriptor.name
         known_mode = OperatorStateMode.BROADCAST if name in self._maps else mode

@@ -23,12 +23,17 @@ from zmflow.api.functions import KeySelector, RuntimeContext
 from zmflow.api.output_tag import OutputTag
 from zmflow.errors import ZmflowError
 from zmflow.execution.batches import Rows
+from zmflow.execution.operator_snapshots import RestoredOperator, SnapshotContext
 from zmflow.execution.stream_operator import MAX_WATERMARK, MIN_WATERMARK, OperatorContext, Timestamps
 from zmflow.execution.time_events import StreamStatus, Watermark
 from zmflow.execution.timers import Timer, TimerService
 from zmflow.graph.transformations import ErrorPolicy
 from zmflow.state.backend import KeyedStateBackend
+from zmflow.state.chunks import OperatorSnapshot, chunks_of_group
 from zmflow.state.descriptors import MapStateDescriptor
+from zmflow.state.function_states import FunctionStates
+from zmflow.state.keys import key_group_range
+from zmflow.state.state_file import StateFileReader, pickle_state
 from zmflow.testing.function_operators import operator_for
 
 __all__ = ["OperatorHarness", "Record"]
@@ -43,6 +48,16 @@ class Record(NamedTuple):
 
     value: Any
     timestamp: int | None
+
+
+OPERATOR_ID = "operator"
+"""The id of the only operator in a snapshot of a harness."""
+
+
+def _read_snapshot(data: bytes, groups: range, max_parallelism: int) -> RestoredOperator:
+    reader = StateFileReader(lambda offset, size: data[offset : offset + size], len(data), "the snapshot")
+    keyed = reader.keyed(OPERATOR_ID, groups, max_parallelism)
+    return RestoredOperator(1, keyed, reader.operator(OPERATOR_ID))
 
 
 class _Recorder:
@@ -87,6 +102,7 @@ class OperatorHarness:
         parallelism: how many subtasks there are.
         max_parallelism: how many key groups there are.
         job_parameters: what ``RuntimeContext.get_job_parameter`` finds.
+        restore: what ``snapshot()`` of another harness returned: the operator goes on from there.
 
     >>> from zmflow.api.process_functions import KeyedProcessFunction
     >>> from zmflow.state.descriptors import ValueStateDescriptor
@@ -122,6 +138,7 @@ class OperatorHarness:
         parallelism: int = 1,
         max_parallelism: int = 128,
         job_parameters: Mapping[str, str] | None = None,
+        restore: bytes | None = None,
     ) -> None:
         self._operator = operator_for(operator, key_selector, second_key_selector, broadcast_state)
         self._recorder = _Recorder()
@@ -129,6 +146,9 @@ class OperatorHarness:
         self._watermarks_ms = {1: MIN_WATERMARK, 2: MIN_WATERMARK}
         self._watermark_ms = MIN_WATERMARK
         self._closed = False
+        groups = key_group_range(subtask_index, max_parallelism, parallelism)
+        restored = None if restore is None else _read_snapshot(restore, groups, max_parallelism)
+        self._functions = FunctionStates() if restored is None else FunctionStates(restored.operator, 1)
         self.runtime_context = RuntimeContext(
             job_id="0" * 32,
             job_name="harness",
@@ -140,12 +160,19 @@ class OperatorHarness:
             attempt_number=0,
             host="localhost",
             job_parameters=dict(job_parameters or {}),
+            function_states=self._functions,
         )
         context = OperatorContext(
-            self.runtime_context, self._recorder, lambda: self._now_ms, batch_mode, on_error
+            self.runtime_context,
+            self._recorder,
+            lambda: self._now_ms,
+            batch_mode,
+            on_error,
+            restored=restored,
         )
         try:
             self._operator.open(context)
+            self._operator.begin()
         except BaseException:
             self.close()
             raise
@@ -210,6 +237,22 @@ class OperatorHarness:
         """The input ends: event time goes to its end, and what was kept is handed out."""
         self.watermark(MAX_WATERMARK)
         self._operator.finish()
+
+    def snapshot(self, checkpoint_id: int = 1) -> bytes:
+        """What the operator puts into a checkpoint, as the file of a subtask holds it; see ``restore``."""
+        context = SnapshotContext(checkpoint_id, self._now_ms)
+        self._operator.snapshot_state(context)
+        backend = getattr(self._operator, "keyed_state", None)
+        if isinstance(backend, KeyedStateBackend):
+            for group in backend.key_groups:
+                context.keyed.extend(chunks_of_group(backend.snapshot(group)))
+        context.operator.extend(self._functions.snapshot(checkpoint_id, self._now_ms))
+        state = pickle_state([OperatorSnapshot(OPERATOR_ID, context.keyed, context.operator)])
+        return b"".join(state.parts())
+
+    def complete_checkpoint(self, checkpoint_id: int = 1) -> None:
+        """Tell the functions that want to know that a checkpoint is complete."""
+        self._functions.completed(checkpoint_id)
 
     def close(self) -> None:
         """Close the operator and its functions, once."""

@@ -28,8 +28,10 @@ from zmflow.api.watermark_strategy import WatermarkGenerator
 from zmflow.errors import JobGraphError, ZmflowError
 from zmflow.execution.async_calls import CallDone
 from zmflow.execution.async_operator import AsyncWaitOperator
+from zmflow.execution.operator_snapshots import SnapshotContext
 from zmflow.execution.stream_operator import MAX_WATERMARK, OperatorContext, Timestamps
 from zmflow.graph.transformations import ErrorPolicy
+from zmflow.state.function_states import FunctionStates
 
 CONTEXT = RuntimeContext("j", "job", "task", "async", 0, 1, 128, 0, "here")
 LATE: OutputTag[str] = OutputTag("late")
@@ -57,7 +59,9 @@ class Looked(AsyncFunction[Any, Any]):
 class Host:
     """A task and its event loop, as far as the operator sees them; the test plays both."""
 
-    def __init__(self, keyed_state: Any = None, on_error: ErrorPolicy = "fail", **changes: Any) -> None:
+    def __init__(
+        self, keyed_state: Any = None, on_error: ErrorPolicy = "fail", functions: Any = None, **changes: Any
+    ) -> None:
         specification = AsyncOperator(Looked(), 0, 3, ordered=True, retry_strategy=NoRetryStrategy())
         self.now_ms = 0
         self.out: list[Any] = []
@@ -69,7 +73,7 @@ class Host:
         self.while_blocked: Callable[[], None] = lambda: pytest.fail("nothing can end the waiting")
         self.operator = AsyncWaitOperator(replace(specification, **changes))
         self.operator.attach(self)
-        runtime = replace(CONTEXT, keyed_state=keyed_state)
+        runtime = replace(CONTEXT, keyed_state=keyed_state, function_states=functions)
         self.operator.open(OperatorContext(runtime, self, lambda: self.now_ms, on_error=on_error))
 
     # AsyncHost
@@ -430,11 +434,12 @@ def test_a_snapshot_holds_what_has_not_left() -> None:
     host.push("a", "b", "c", timestamps=[1, 2, 3])
     host.end("a")
     host.end("c")
-    snapshot = host.operator.snapshot()
-    assert snapshot == [("b", 2), ("c", 3)]
-    restored = Host(capacity=1)
+    context = SnapshotContext(1, 0)
+    host.operator.snapshot_state(context)
+    assert [state.elements for state in context.operator] == [[("b", 2), ("c", 3)]]
+    restored = Host(capacity=1, functions=FunctionStates(context.operator, 1))
     restored.while_blocked = lambda: restored.report("b")
-    restored.operator.restore(snapshot)
+    restored.operator.begin()
     restored.end("c")
     assert restored.taken() == [("B", 2), ("C", 3)]
 

@@ -25,11 +25,16 @@ from zmflow.api.windows.time_triggers import EventTimeTrigger
 from zmflow.api.windows.window import MAX_TIMESTAMP, NO_TIMESTAMP, TimeWindow
 from zmflow.execution.batches import Rows
 from zmflow.execution.chain_code import ROWS_HELD_MAX
+from zmflow.execution.operator_snapshots import RestoredOperator, SnapshotContext
 from zmflow.execution.stream_operator import MAX_WATERMARK, MIN_WATERMARK, OperatorContext, Timestamps
-from zmflow.execution.windows.pane_state import PaneState
 from zmflow.execution.windows.windows_base import WindowsBase
+from zmflow.state.chunks import KeyedChunk
 
 __all__ = ["PaneWindowOperator", "can_use_panes"]
+
+PANES, SLIDING_PANES = "panes", "panes.sliding"
+"""Kinds of chunks: accumulators, the namespaces are the beginnings of panes; of sliding windows each stands
+beside its arrival."""
 
 _MISSING = object()
 _NO_ROWS: Mapping[Any, Any] = {}
@@ -75,26 +80,51 @@ class PaneWindowOperator(WindowsBase):
     def open(self, context: OperatorContext) -> None:
         super().open(context)
         self._output = context.output
-        self._state = PaneState(self.keyed_state)
-        self._restore()
+        if context.restored is not None:
+            self._restore(context.restored)
 
-    def write_state(self) -> None:
-        """Put all panes into keyed state, for a snapshot to be taken now."""
-        self._state.write(self._watermark_ms, self._panes, self._arrivals)
+    def snapshot_state(self, context: SnapshotContext) -> None:
+        """All panes, and how far event time was: windows that have fired or are over must not fire again."""
+        keys: list[Any] = []
+        starts: list[int] = []
+        values: list[Any] = []
+        for start, pane in self._panes.items():
+            keys += pane
+            starts += [start] * len(pane)
+            if self._is_sliding:
+                arrivals = self._arrivals[start]
+                values += [(arrivals[key], accumulator) for key, accumulator in pane.items()]
+            else:
+                values += pane.values()
+        groups = self.keyed_state.key_groups
+        kind = SLIDING_PANES if self._is_sliding else PANES
+        context.keyed.append(
+            KeyedChunk(
+                PANES,
+                kind,
+                groups.start,
+                groups.stop - 1,
+                keys,
+                values,
+                starts,
+                watermark_ms=self._watermark_ms,
+            )
+        )
 
-    def _restore(self) -> None:
-        """Go on with the panes of a snapshot, at the event time that it was taken at."""
-        restored = self._state.read()
-        if restored is None:
-            return
-        self._watermark_ms, entries = restored
-        for key, entry in entries:
-            pane, _ = self._pane_of(entry.start_ms, entry.start_ms)
-            if pane is not None:
-                pane[key] = entry.accumulator
-                if self._is_sliding:
-                    self._arrivals[entry.start_ms][key] = entry.arrived
-                    self._arrived = max(self._arrived, entry.arrived + 1)
+    def _restore(self, restored: RestoredOperator) -> None:
+        """Go on with the panes of a checkpoint, at the event time that it was taken at: the least of all."""
+        chunks = restored.of_kind(PANES) + restored.of_kind(SLIDING_PANES)
+        times = [chunk.watermark_ms for chunk in chunks if chunk.watermark_ms is not None]
+        self._watermark_ms = min(times, default=MIN_WATERMARK)
+        for chunk in chunks:
+            for key, start, value in chunk.entries():
+                arrived, accumulator = value if chunk.kind == SLIDING_PANES else (0, value)
+                pane, _ = self._pane_of(start, start)
+                if pane is not None:
+                    pane[key] = accumulator
+                    if self._is_sliding:
+                        self._arrivals[start][key] = arrived
+                        self._arrived = max(self._arrived, arrived + 1)
 
     def current_watermark(self) -> int:
         return self._watermark_ms

@@ -15,6 +15,7 @@ from zmflow.api.windows.window import MAX_TIMESTAMP, NO_TIMESTAMP, Window
 from zmflow.errors import ZmflowError
 from zmflow.execution.batch_timers import BatchTimers
 from zmflow.execution.batches import Rows
+from zmflow.execution.operator_snapshots import SnapshotContext
 from zmflow.execution.records_by_key import RecordsByKey
 from zmflow.execution.stream_operator import OperatorContext, Timestamps
 from zmflow.execution.timers import TimerService
@@ -52,6 +53,8 @@ class AnyWindowOperator(WindowsBase):
         self._streaming = TimerService(self._backend, context.processing_time)
         self._batch = BatchTimers(context.processing_time) if context.batch_mode else None
         self._timers = self._batch or self._streaming
+        if context.restored is not None:
+            self._streaming.restore_chunks(context.restored.keyed)
         self._held = RecordsByKey()
         self._processing_time = context.processing_time
         self._context = WindowContext(opened.runtime, self._backend, self._timers, context.processing_time)
@@ -179,6 +182,9 @@ class AnyWindowOperator(WindowsBase):
             # for it may still come, and would fire it once more.
             self._streaming.advance_processing_time(now_ms - 1, self._on_processing_time)
             self._collector.flush()
+
+    def snapshot_state(self, context: SnapshotContext) -> None:
+        context.keyed.extend(self._streaming.chunks())
 
     def finish(self) -> None:
         if self._batch is None:

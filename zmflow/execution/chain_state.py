@@ -1,0 +1,126 @@
+"""``ChainState``: everything in a chain that is part of a checkpoint, operator by operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from zmflow.api.functions import RuntimeContext
+from zmflow.execution.operator_snapshots import RestoredOperator, SnapshotContext
+from zmflow.execution.stream_operator import StreamOperator
+from zmflow.graph.job_graph import ChainSpec
+from zmflow.state.chunks import KeyedChunk, OperatorSnapshot, chunks_of_group
+from zmflow.state.function_states import FunctionStates
+from zmflow.state.keys import key_group_range
+
+if TYPE_CHECKING:
+    from zmflow.state.backend import KeyedStateBackend
+
+__all__ = ["VALUES", "ChainState", "SnapshotPart"]
+
+VALUES = "reduce"
+"""The kind of chunk that holds the running value of each key of a ``reduce``, ``sum`` and the like."""
+
+SnapshotPart = Callable[[SnapshotContext], None]
+"""Adds to the snapshot of an operator."""
+
+
+class ChainState:
+    """The state of a chain's operators.
+
+    Args:
+        spec: the chain.
+        context: where it runs.
+        restored: what an operator goes on from, by its id.
+    """
+
+    def __init__(
+        self, spec: ChainSpec, context: RuntimeContext, restored: Callable[[str], RestoredOperator | None]
+    ) -> None:
+        self._ids = [node.operator_id for node in spec.nodes]
+        self._groups = key_group_range(context.subtask_index, context.max_parallelism, context.parallelism)
+        self._find = restored
+        self._restored: dict[int, RestoredOperator | None] = {}
+        self._functions: dict[int, FunctionStates] = {}
+        self._parts: dict[int, list[SnapshotPart]] = {}
+
+    def restored(self, index: int) -> RestoredOperator | None:
+        """What the operator of a node goes on from."""
+        if index not in self._restored:
+            self._restored[index] = self._find(self._ids[index])
+        return self._restored[index]
+
+    def functions(self, index: int) -> FunctionStates:
+        """The operator state of a node, and its functions that take part in checkpoints."""
+        functions = self._functions.get(index)
+        if functions is None:
+            restored = self.restored(index)
+            functions = self._functions[index] = (
+                FunctionStates()
+                if restored is None
+                else FunctionStates(restored.operator, restored.checkpoint_id)
+            )
+        return functions
+
+    # -- what there is ------------------------------------------------------------------------------
+
+    def add_part(self, index: int, part: SnapshotPart) -> None:
+        """Something of a node that is in every snapshot."""
+        self._parts.setdefault(index, []).append(part)
+
+    def keep_operator(self, index: int, operator: StreamOperator) -> None:
+        """A node is an operator with state of its own."""
+        self.add_part(index, operator.snapshot_state)
+
+    def keep_backend(self, index: int, backend: KeyedStateBackend) -> None:
+        """A node has keyed state."""
+
+        def add(context: SnapshotContext) -> None:
+            for group in backend.key_groups:
+                context.keyed.extend(chunks_of_group(backend.snapshot(group)))
+
+        self.add_part(index, add)
+
+    def keep_values(self, index: int, values: dict[Any, Any]) -> None:
+        """A node keeps one value for each key: fill in what was restored."""
+        restored = self.restored(index)
+        if restored is not None:
+            for chunk in restored.of_kind(VALUES):
+                values.update(zip(chunk.keys, chunk.values, strict=True))
+        first, last = self._groups.start, self._groups.stop - 1
+
+        def add(context: SnapshotContext) -> None:
+            # Not by key group: that would hash every key, which takes twenty times as long as writing it.
+            context.keyed.append(KeyedChunk(VALUES, VALUES, first, last, list(values), list(values.values())))
+
+        self.add_part(index, add)
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether a function wants to know of complete checkpoints."""
+        return any(functions.has_listeners for functions in self._functions.values())
+
+    # -- checkpoints --------------------------------------------------------------------------------
+
+    def snapshot(self, checkpoint_id: int, triggered_wall_ms: int) -> list[OperatorSnapshot]:
+        """The state of all operators, as the program's own objects: to be pickled before it goes on."""
+        snapshots = []
+        for index in sorted({*self._parts, *self._functions}):
+            context = SnapshotContext(checkpoint_id, triggered_wall_ms)
+            for part in self._parts.get(index, ()):
+                part(context)
+            if index in self._functions:
+                context.operator.extend(self._functions[index].snapshot(checkpoint_id, triggered_wall_ms))
+            if context.keyed or context.operator:
+                snapshots.append(OperatorSnapshot(self._ids[index], context.keyed, context.operator))
+        return snapshots
+
+    def completed(self, checkpoint_id: int) -> None:
+        """Tell the functions that want to know."""
+        for functions in self._functions.values():
+            functions.completed(checkpoint_id)
+
+    def aborted(self, checkpoint_id: int) -> None:
+        """Tell the functions that want to know."""
+        for functions in self._functions.values():
+            functions.aborted(checkpoint_id)

@@ -1,0 +1,52 @@
+"""What an operator puts into a checkpoint beside its state backend, and what it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from zmflow.state.chunks import KeyedChunk
+from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
+
+__all__ = ["RestoredOperator", "SnapshotContext"]
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredOperator:
+    """The state of an operator in the checkpoint it goes on from.
+
+    Args:
+        checkpoint_id: the checkpoint.
+        keyed: what it holds for the key groups of this subtask.
+        operator: the share of this subtask of the operator state.
+    """
+
+    checkpoint_id: int
+    keyed: list[KeyedChunk] = field(default_factory=list)
+    operator: list[OperatorStateSnapshot] = field(default_factory=list)
+
+    def of_kind(self, kind: str) -> list[KeyedChunk]:
+        """The chunks of one kind."""
+        return [chunk for chunk in self.keyed if chunk.kind == kind]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotContext:
+    """What ``StreamOperator.snapshot_state`` is given.
+
+    Args:
+        checkpoint_id: the checkpoint; later ones have larger numbers.
+        triggered_wall_ms: when it was triggered.
+        keyed: add to it what belongs to keys.
+        operator: add to it what does not.
+    """
+
+    checkpoint_id: int
+    triggered_wall_ms: int
+    keyed: list[KeyedChunk] = field(default_factory=list)
+    operator: list[OperatorStateSnapshot] = field(default_factory=list)
+
+    def add_list(self, name: str, elements: Iterable[Any]) -> None:
+        """Add elements that are dealt out among the subtasks when they are restored."""
+        self.operator.append(OperatorStateSnapshot(name, OperatorStateMode.SPLIT, list(elements)))

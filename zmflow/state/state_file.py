@@ -1,0 +1,324 @@
+"""The file of a subtask in a checkpoint: all state of its operators, key group by key group.
+
+Layout, numbers little endian::
+
+    magic, 8 bytes, the last is the version
+    chunks, one after the other: pickled, compressed with lz4 where that makes them smaller
+    index: MessagePack of ``StateIndex``
+    footer: offset of the index u64 | its size u32 | its xxh64 u64 | magic
+
+The index names every chunk: its operator, state, kind, key groups, entries, sizes and checksum. So a tool can
+list what a checkpoint holds without the program's classes, and a restored subtask reads the chunks of its
+key groups and no others.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import lz4.block
+import msgspec
+import xxhash
+
+from zmflow.errors import StateError
+from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
+from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
+
+__all__ = [
+    "ChunkEntry",
+    "OperatorIndex",
+    "PickledState",
+    "StateFileReader",
+    "StateIndex",
+    "pickle_state",
+]
+
+_MAGIC = b"ZMFLSTA\x01"
+_FOOTER = struct.Struct("<QIQ8s")
+
+CHUNK_SIZE_MAX_BYTES = 2**31 - 1
+"""Largest chunk: what lz4 takes in one block. A key group of 2 GiB asks for more key groups."""
+
+COMPRESS_FROM_BYTES = 256
+"""Smaller chunks are stored as they are: the file has a block of 4 KiB for them in any case."""
+
+_SCALARS = frozenset((str, bytes, int, float, bool, type(None)))
+
+_OPERATOR_KINDS = {f"operator.{mode.value}": mode for mode in OperatorStateMode}
+
+
+class _Struct(msgspec.Struct, frozen=True, array_like=True):
+    pass
+
+
+class ChunkEntry(_Struct, frozen=True):
+    """Where a chunk is and what is in it. Operator state has the key groups -1 to -1."""
+
+    name: str
+    kind: str
+    first_group: int
+    last_group: int
+    entries: int
+    namespaced: bool
+    timed: bool
+    offset: int
+    stored_bytes: int
+    raw_bytes: int
+    checksum: int  # xxh64 of what is stored
+    watermark_ms: int | None = None
+
+
+class OperatorIndex(_Struct, frozen=True):
+    """The chunks of one operator."""
+
+    operator_id: str
+    chunks: list[ChunkEntry]
+
+
+class StateIndex(_Struct, frozen=True):
+    """What a file holds."""
+
+    operators: list[OperatorIndex]
+
+
+_index_decoder = msgspec.msgpack.Decoder(StateIndex)
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """A pickled chunk that has no place in a file yet."""
+
+    entry: ChunkEntry
+    data: bytes
+
+
+class PickledState:
+    """State that no program can change any more. ``parts`` makes a file of it, beside the task."""
+
+    def __init__(self, operators: Sequence[tuple[str, list[_Raw]]]) -> None:
+        self._operators = operators
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no state at all."""
+        return not any(chunks for _, chunks in self._operators)
+
+    @property
+    def has_union(self) -> bool:
+        """Whether some of it goes to every subtask when it is restored."""
+        union = f"operator.{OperatorStateMode.UNION.value}"
+        return any(chunk.entry.kind == union for _, chunks in self._operators for chunk in chunks)
+
+    def parts(self) -> list[bytes]:
+        """The bytes of the file, in pieces."""
+        pieces = [_MAGIC]
+        position = len(_MAGIC)
+        operators = []
+        for operator_id, chunks in self._operators:
+            entries = []
+            for chunk in chunks:
+                stored = _compressed(chunk.data)
+                entries.append(
+                    msgspec.structs.replace(
+                        chunk.entry,
+                        offset=position,
+                        stored_bytes=len(stored),
+                        checksum=xxhash.xxh64_intdigest(stored),
+                    )
+                )
+                pieces.append(stored)
+                position += len(stored)
+            if entries:
+                operators.append(OperatorIndex(operator_id, entries))
+        index = msgspec.msgpack.encode(StateIndex(operators))
+        footer = _FOOTER.pack(position, len(index), xxhash.xxh64_intdigest(index), _MAGIC)
+        return [*pieces, index, footer]
+
+
+def pickle_state(operators: Iterable[OperatorSnapshot]) -> PickledState:
+    """Pickle the state of a subtask: what the program does to its objects afterwards changes nothing.
+
+    Raises:
+        StateError: something cannot be pickled; says which state and key.
+    """
+    pickled = []
+    for operator in operators:
+        chunks = [_keyed(chunk) for chunk in operator.keyed if chunk.keys]
+        chunks += [_operator(state) for state in operator.operator if state.elements]
+        pickled.append((operator.operator_id, chunks))
+    return PickledState(pickled)
+
+
+def _keyed(chunk: KeyedChunk) -> _Raw:
+    data = _pickled(chunk)
+    return _Raw(
+        ChunkEntry(
+            chunk.name,
+            chunk.kind,
+            chunk.first_group,
+            chunk.last_group,
+            len(chunk.keys),
+            chunk.namespaces is not None,
+            chunk.timed,
+            0,
+            0,
+            len(data),
+            0,
+            chunk.watermark_ms,
+        ),
+        data,
+    )
+
+
+def _operator(state: OperatorStateSnapshot) -> _Raw:
+    try:
+        data = pickle.dumps(state.elements, protocol=5)
+    except Exception as error:
+        raise _unpicklable(state.name, None, error) from error
+    kind = f"operator.{state.mode.value}"
+    entry = ChunkEntry(state.name, kind, -1, -1, len(state.elements), False, False, 0, 0, len(data), 0)
+    return _Raw(entry, data)
+
+
+def _pickled(chunk: KeyedChunk) -> bytes:
+    columns = (chunk.keys, chunk.namespaces, chunk.values)
+    if all(_is_plain(column) for column in columns if column is not None):
+        # Without the memo, scalars take half the time and less space.
+        buffer = io.BytesIO()
+        pickler = pickle.Pickler(buffer, protocol=5)
+        pickler.fast = True
+        pickler.dump(columns)
+        return buffer.getvalue()
+    try:
+        return pickle.dumps(columns, protocol=5)
+    except Exception as error:
+        for key, _, value in chunk.entries():
+            try:
+                pickle.dumps((key, value), protocol=5)
+            except Exception as own:  # noqa: BLE001 - whatever a value's own pickling code raises
+                raise _unpicklable(chunk.name, key, own) from error
+        raise _unpicklable(chunk.name, None, error) from error
+
+
+def _is_plain(column: list[Any]) -> bool:
+    kinds = set(map(type, column))
+    if tuple in kinds:
+        kinds.discard(tuple)
+        kinds.update(map(type, chain.from_iterable(item for item in column if type(item) is tuple)))
+    return kinds <= _SCALARS
+
+
+def _unpicklable(name: str, key: object, error: Exception) -> StateError:
+    of_key = "" if key is None else f" for the key {key!r:.80}"
+    return StateError(
+        f"The state {name!r} cannot be written to a checkpoint{of_key}: {error}",
+        hint="Keep plain data in state: numbers, text, tuples, lists, dicts, dataclasses of a module.",
+    )
+
+
+def _compressed(data: bytes) -> bytes:
+    if COMPRESS_FROM_BYTES <= len(data) <= CHUNK_SIZE_MAX_BYTES:
+        stored: bytes = lz4.block.compress(data, store_size=False)
+        if len(stored) < len(data):
+            return stored
+    return data
+
+
+class StateFileReader:
+    """Reads such a file.
+
+    Args:
+        read: the bytes at an offset: (offset, size).
+        size_bytes: of the file.
+        where: the file, for errors.
+
+    Raises:
+        StateError: it is damaged, no such file, or of another version.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], size_bytes: int, where: str) -> None:
+        self._read = read
+        self._where = where
+        if size_bytes < len(_MAGIC) + _FOOTER.size:
+            raise self._damaged(f"it has {size_bytes} bytes")
+        begin = size_bytes - _FOOTER.size
+        offset, size, checksum, magic = _FOOTER.unpack(read(begin, _FOOTER.size))
+        if magic[:-1] != _MAGIC[:-1]:
+            raise self._damaged("its end is not that of a state file")
+        if magic != _MAGIC:
+            raise StateError(
+                f"The state file {where} was written by another version of zmflow.",
+                detail=f"Its format has version {magic[-1]}, this zmflow reads {_MAGIC[-1]}.",
+            )
+        if offset + size != begin:
+            raise self._damaged("its index is not where it should be")
+        data = read(offset, size)
+        if xxhash.xxh64_intdigest(data) != checksum:
+            raise self._damaged("the checksum of its index is wrong")
+        try:
+            index = _index_decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise self._damaged(str(error)) from None
+        self._end = offset
+        self.operators = {operator.operator_id: operator.chunks for operator in index.operators}
+
+    def keyed(self, operator_id: str, groups: range, max_parallelism: int) -> list[KeyedChunk]:
+        """What an operator kept for these key groups."""
+        chunks = []
+        for entry in self.operators.get(operator_id, ()):
+            if entry.first_group < 0 or entry.first_group >= groups.stop or entry.last_group < groups.start:
+                continue
+            keys, namespaces, values = self._load(entry)
+            chunk = KeyedChunk(
+                entry.name,
+                entry.kind,
+                entry.first_group,
+                entry.last_group,
+                keys,
+                values,
+                namespaces,
+                entry.timed,
+                entry.watermark_ms,
+            )
+            chunks.append(chunk.within(groups, max_parallelism))
+        return chunks
+
+    def operator(self, operator_id: str) -> list[OperatorStateSnapshot]:
+        """The operator state of an operator."""
+        return [
+            OperatorStateSnapshot(entry.name, _OPERATOR_KINDS[entry.kind], self._load(entry))
+            for entry in self.operators.get(operator_id, ())
+            if entry.kind in _OPERATOR_KINDS
+        ]
+
+    def _load(self, entry: ChunkEntry) -> Any:
+        what = f"state {entry.name!r}, key groups {entry.first_group} to {entry.last_group}"
+        if entry.stored_bytes < 0 or entry.offset < 0 or entry.offset + entry.stored_bytes > self._end:
+            raise self._damaged(f"{what}: outside of the file")
+        stored = self._read(entry.offset, entry.stored_bytes)
+        if xxhash.xxh64_intdigest(stored) != entry.checksum:
+            raise self._damaged(f"{what}: the checksum is wrong")
+        data = stored
+        if entry.stored_bytes != entry.raw_bytes:
+            if not 0 <= entry.raw_bytes <= CHUNK_SIZE_MAX_BYTES:
+                raise self._damaged(f"{what}: {entry.raw_bytes} bytes")
+            data = lz4.block.decompress(stored, uncompressed_size=entry.raw_bytes)
+        try:
+            return pickle.loads(data)
+        except Exception as error:
+            raise StateError(
+                f"State in {self._where} cannot be read: {error}",
+                detail=f"{what}.",
+                hint="The classes of what is kept must be where they were when the checkpoint was taken.",
+            ) from error
+
+    def _damaged(self, why: str) -> StateError:
+        return StateError(
+            f"The state file {self._where} is damaged.", detail=f"{why}.", hint="Use an older checkpoint."
+        )
