@@ -8,6 +8,8 @@
     │   └── SerializationError    2   something in it cannot be pickled
     ├── ConnectorError            1   a source or sink met bad data, a missing file, a full disk
     ├── StateError                1   a function asks for state that it cannot have
+    ├── CheckpointStorageError    1   the files of a checkpoint cannot be written, read or deleted
+    │   └── CheckpointFileMissingError
     ├── JobError                  1   a job did not reach FINISHED
     │   ├── JobFailedError        1
     │   └── JobCanceledError      4
@@ -25,6 +27,8 @@ from __future__ import annotations
 
 __all__ = [
     "AddressInUseError",
+    "CheckpointFileMissingError",
+    "CheckpointStorageError",
     "ClusterError",
     "ConfigurationError",
     "ConnectorError",
@@ -103,6 +107,14 @@ class ConnectorError(ZmflowError):
 
 class StateError(ZmflowError):
     """State was declared or used in a way that cannot work; the state is named."""
+
+
+class CheckpointStorageError(ZmflowError):
+    """A file of a checkpoint cannot be written, read or deleted; its place and the reason are named."""
+
+
+class CheckpointFileMissingError(CheckpointStorageError):
+    """A file of a checkpoint is not there. Trying again does not help."""
 
 
 class JobError(ZmflowError):
