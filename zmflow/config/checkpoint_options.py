@@ -64,7 +64,7 @@ CHECKPOINTS_RETAINED = integer(
 CHECKPOINT_STORAGE = choice(
     "execution.checkpointing.storage",
     "auto",
-    "Where state goes: filesystem is execution.checkpointing.dir, jobmanager the memory of the JobManager; "
+    "Where state goes: filesystem is execution.checkpointing.dir; jobmanager is the JobManager's memory; "
     "auto is the first where a directory is set, else the second.",
     ("auto", "jobmanager", "filesystem"),
 )

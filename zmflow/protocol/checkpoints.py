@@ -1,4 +1,4 @@
-"""What travels about checkpoints: the barrier, files of subtasks, what subtasks are restored from, messages.
+"""What travels about checkpoints: the barrier, files of a subtask, what it is restored from, messages.
 
 A checkpoint has a number that never goes back within a job, and a *location*: the directory, as a URL of a
 ``CheckpointStorage``, that its files are in. Files are named relative to it. An empty location means that
@@ -13,6 +13,7 @@ TriggerCheckpoint        JM → TM → worker     these tasks have no running in
 CheckpointAcknowledged   worker → TM → JM     the snapshot of a subtask is written
 CheckpointDeclined       worker → TM → JM     it could not be taken
 NotifyCheckpoint         JM → TM → worker     the checkpoint is complete, or will never be
+AwaitsCheckpoint         worker → TM → JM     a task has nothing left to do but to commit with a checkpoint
 =======================  ===================  =====================================================
 """
 
@@ -27,10 +28,12 @@ from zmflow.protocol.control_message import ControlMessage
 
 __all__ = [
     "LOCATION_SIZE_MAX_BYTES",
+    "AwaitsCheckpoint",
     "CheckpointAcknowledged",
     "CheckpointBarrier",
     "CheckpointDeclined",
     "CheckpointKind",
+    "CheckpointState",
     "CoordinatorSnapshot",
     "NotifyCheckpoint",
     "OperatorRestore",
@@ -46,6 +49,10 @@ __all__ = [
 CheckpointKind: TypeAlias = Literal["checkpoint", "savepoint", "stop", "drain"]
 """What a snapshot is for. ``stop`` and ``drain`` are savepoints after which the job ends: sources stop behind
 the barrier, with ``drain`` event time goes to its end first."""
+
+CheckpointState: TypeAlias = Literal["COORDINATORS", "TASKS", "STORING", "COMPLETED", "ABORTED"]
+"""How far a checkpoint is: it waits for split enumerators, for tasks, for its metadata to be stored; or it
+has ended."""
 
 LOCATION_SIZE_MAX_BYTES = 4096
 """Longest location of a checkpoint: the longest path of Linux."""
@@ -95,7 +102,8 @@ class OperatorRestore(_Struct, frozen=True):
         parallelism: how many subtasks the operator had.
         keyed: files that hold key groups of the subtask, among others perhaps.
         operator: files whose operator state is shared out over the new subtasks, by old subtask; None for
-            one that had none.
+            one that had none. Where there are as many new subtasks as old ones each takes the file of its
+            index whole, and of the others only what every subtask gets.
         own: whether ``operator`` is the one file of the subtask itself, whose operator state it takes whole.
     """
 
@@ -189,6 +197,11 @@ class NotifyCheckpoint(ControlMessage, frozen=True):
     allocation_id: str
     checkpoint_id: int
     completed: bool  # False: it was given up; nobody needs to wait for it
+
+
+class AwaitsCheckpoint(ControlMessage, frozen=True):
+    allocation_id: str
+    attempt_id: str  # RUNNING until a checkpoint it took part in after this is complete
 
 
 _encoder = msgspec.msgpack.Encoder()

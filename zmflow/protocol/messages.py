@@ -34,20 +34,7 @@ OperatorEvent          worker ↔ worker     through TM and JM: split requests a
 CollectedRows          worker → … → client rows of a collect sink, encoded
 CollectAck             client → … → worker they were taken; flow control of collect
 WorkerReady            worker → TM         first message of a worker
-SubmitJob              client → JM         a JobGraph
-JobAccepted            JM → client         it will run
-WatchJob               client → JM         send JobStatus on every change
-CancelJob              client → JM         cancel
-ListJobs               client → JM         all jobs this leader knows
-JobList                JM → client
-GetJob                 client → JM         one job in full
-JobStatus              JM → client
-GetCluster             client → JM         TaskManagers and slots
-ClusterStatus          JM → client
-DrainTaskManager       client → JM         no new slots there, move its tasks; or the reverse
-DrainAccepted          JM → client         the TaskManagers it is about
-GetLogs                client → JM → TM    the newest log lines of a job
-LogChunk               TM → JM → client
+(with clients)         see ``client_messages``
 (checkpoints)          see ``checkpoints``
 =====================  ==================  ========================================================
 """
@@ -60,12 +47,31 @@ import msgspec
 
 from zmflow.errors import ProtocolError
 from zmflow.protocol.checkpoints import (
+    AwaitsCheckpoint,
     CheckpointAcknowledged,
     CheckpointDeclined,
     CoordinatorSnapshot,
     NotifyCheckpoint,
     SnapshotCoordinator,
     TriggerCheckpoint,
+)
+from zmflow.protocol.client_messages import (
+    CancelJob,
+    CheckpointStatistics,
+    ClusterStatus,
+    DrainAccepted,
+    DrainTaskManager,
+    GetCheckpoints,
+    GetCluster,
+    GetJob,
+    GetLogs,
+    JobAccepted,
+    JobList,
+    JobStatus,
+    ListJobs,
+    LogChunk,
+    SubmitJob,
+    WatchJob,
 )
 from zmflow.protocol.control_message import ControlMessage
 from zmflow.protocol.parts import (
@@ -94,11 +100,13 @@ __all__ = [
     "MESSAGE_SIZE_MAX_BYTES",
     "AcceptSlot",
     "AllocateSlot",
+    "AwaitsCheckpoint",
     "CancelJob",
     "CancelTasks",
     "ChannelTarget",
     "CheckpointAcknowledged",
     "CheckpointDeclined",
+    "CheckpointStatistics",
     "ClusterStatus",
     "CollectAck",
     "CollectedRows",
@@ -111,6 +119,7 @@ __all__ = [
     "ExceptionEntry",
     "FailureKind",
     "FreeSlot",
+    "GetCheckpoints",
     "GetCluster",
     "GetJob",
     "GetLogs",
@@ -331,98 +340,6 @@ class WorkerReady(ControlMessage, frozen=True):
     endpoint: DataEndpoint
 
 
-# -- client and JobManager ------------------------------------------------------------------------
-
-
-class SubmitJob(ControlMessage, frozen=True):
-    request_id: int
-    job_id: str
-    job_graph: bytes  # msgpack of graph.JobGraph
-
-
-class JobAccepted(ControlMessage, frozen=True):
-    request_id: int
-    job_id: str
-
-
-class WatchJob(ControlMessage, frozen=True):
-    request_id: int
-    job_id: str
-    collect: bool = False  # this client takes the job's CollectedRows
-
-
-class CancelJob(ControlMessage, frozen=True):
-    request_id: int
-    job_id: str
-
-
-class ListJobs(ControlMessage, frozen=True):
-    request_id: int
-
-
-class JobList(ControlMessage, frozen=True):
-    request_id: int
-    jobs: list[JobSummary]
-
-
-class GetJob(ControlMessage, frozen=True):
-    request_id: int
-    job_id: str
-
-
-class JobStatus(ControlMessage, frozen=True):
-    """One job in full. ``request_id`` 0 marks an update a watcher did not ask for."""
-
-    request_id: int
-    summary: JobSummary
-    reason: str  # a sentence about the current state: "waiting for 4 slots, 2 are free"
-    vertices: list[VertexStatus]
-    failure: TaskFailure | None
-    run_ms: int  # from first deployment until now or the end
-    exceptions: list[ExceptionEntry] = []  # newest last, bounded
-    notes: list[str] = []  # sentences about what a restart means for this job
-    accumulators: list[bytes] = []  # of a job that FINISHED: of each task that has any
-
-
-class GetCluster(ControlMessage, frozen=True):
-    request_id: int
-
-
-class ClusterStatus(ControlMessage, frozen=True):
-    request_id: int
-    jobmanager: str
-    started_ms: int
-    taskmanagers: list[TaskManagerStatus]
-    jobs: list[JobSummary]
-
-
-class DrainTaskManager(ControlMessage, frozen=True):
-    request_id: int
-    taskmanager: str  # its id, a unique beginning of it, or a host
-    drain: bool  # False takes it back
-
-
-class DrainAccepted(ControlMessage, frozen=True):
-    request_id: int
-    taskmanagers: list[str]  # ids
-
-
-class GetLogs(ControlMessage, frozen=True):
-    request_id: int
-    job_id: str
-    size_max_bytes: int
-    reply_to: str = ""  # filled by the JobManager: which client asked
-
-
-class LogChunk(ControlMessage, frozen=True):
-    request_id: int
-    job_id: str
-    reply_to: str
-    source: str  # TaskManager id
-    text: bytes  # JSON lines
-    pending: int  # TaskManagers that have not answered yet
-
-
 Message: TypeAlias = (
     Hello
     | Welcome
@@ -468,6 +385,9 @@ Message: TypeAlias = (
     | CheckpointAcknowledged
     | CheckpointDeclined
     | NotifyCheckpoint
+    | AwaitsCheckpoint
+    | GetCheckpoints
+    | CheckpointStatistics
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from zmflow.protocol import messages as m
+from zmflow.protocol.checkpoint_statistics import CheckpointRecord, CheckpointSummary, SubtaskSnapshot
+from zmflow.protocol.checkpoints import (
+    CheckpointBarrier,
+    OperatorRestore,
+    SnapshotMetrics,
+    StateFile,
+    SubtaskRestore,
+)
 from zmflow.protocol.messages import ResultPartition, TaskCounters
 from zmflow.protocol.versions import Versions
 
@@ -43,6 +51,28 @@ _TASKMANAGER = m.TaskManagerStatus(
     _RESOURCES,
     m.ResourceProfile(500, 0, 0),
 )
+_FILE = StateFile("v1-0", 30_000, b"", True)
+_OPERATOR = OperatorRestore("o1", 2, [_FILE], [StateFile("", 5, b"state"), None], True)
+_METRICS = SnapshotMetrics(1, 2, 3, 4, 30_000, 20_000, True, 5)
+_CHECKPOINTS = CheckpointSummary(1000, 6, 2, 1, 1, 9, 1_700_000_000_300, 45, 30_000, "it was late", 4)
+_RECORD = CheckpointRecord(
+    9,
+    "checkpoint",
+    "COMPLETED",
+    1_700_000_000_300,
+    45,
+    30_000,
+    20_000,
+    2,
+    3,
+    4,
+    2,
+    1,
+    "file:///c/9f/chk-9",
+    "it was late",
+    True,
+    [SubtaskSnapshot("v1", "source → map", 1, 40, _METRICS)],
+)
 _DEPLOYMENT = m.TaskDeployment(
     "9f/v1/0/0",
     "9f",
@@ -60,6 +90,7 @@ _DEPLOYMENT = m.TaskDeployment(
     [("job.py", b"x = 1")],
     3,
     {"OPERATOR": 2**28, "STATE_BACKEND": 2**27},
+    SubtaskRestore(7, "file:///c/9f/chk-7", [_OPERATOR], True, b"enumerator"),
 )
 
 SAMPLES: list[m.Message] = [
@@ -105,6 +136,7 @@ SAMPLES: list[m.Message] = [
         [_EXCEPTION],
         ["sources begin anew"],
         [b"accumulators"],
+        _CHECKPOINTS,
     ),
     m.GetCluster(3, 7),
     m.ClusterStatus(
@@ -119,4 +151,15 @@ SAMPLES: list[m.Message] = [
     m.DrainAccepted(3, 7, ["tm-1"]),
     m.GetLogs(3, 7, "9f", 65536, "00ff"),
     m.LogChunk(3, 7, "9f", "00ff", "tm-1", b"{}\n", 1),
+    m.SnapshotCoordinator(3, "9f", "v1", 9, 2),
+    m.CoordinatorSnapshot(3, "9f", "v1", 9, 2, b"enumerator", "it cannot be pickled"),
+    m.TriggerCheckpoint(
+        3, "a3-1", ["9f/v1/0/0"], CheckpointBarrier(9, 1_700_000_000_300, "savepoint", "file:///c/9f/chk-9")
+    ),
+    m.CheckpointAcknowledged(3, "a3-1", "9f/v1/0/0", 9, _FILE, _METRICS),
+    m.CheckpointDeclined(3, "a3-1", "9f/v1/0/0", 9, "it cannot be written"),
+    m.NotifyCheckpoint(3, "a3-1", 9, True),
+    m.AwaitsCheckpoint(3, "a3-1", "9f/v1/0/0"),
+    m.GetCheckpoints(3, 7, "9f", 9),
+    m.CheckpointStatistics(3, 7, "9f", _CHECKPOINTS, [_RECORD]),
 ]
