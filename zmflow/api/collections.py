@@ -43,6 +43,9 @@ class _SplitList(SplitEnumerator[range]):
     def add_splits_back(self, splits: Sequence[range], subtask: int) -> None:  # noqa: ARG002 - of the interface
         self._left.extend(reversed(splits))
 
+    def snapshot_state(self, checkpoint_id: int) -> list[range]:  # noqa: ARG002 - of the interface
+        return self._left[::-1]
+
 
 class _SliceReader(SourceReader[T, range]):
     """Reads the elements that its splits name out of a sequence that it holds."""
@@ -69,6 +72,9 @@ class _SliceReader(SourceReader[T, range]):
     def notify_no_more_splits(self) -> None:
         self._complete = True
 
+    def snapshot_state(self, checkpoint_id: int) -> list[range]:  # noqa: ARG002 - of the interface
+        return list(self._splits)
+
 
 class CollectionSource(Source[T, range], Generic[T]):
     """The elements of a collection, in its order, read by one subtask.
@@ -87,6 +93,11 @@ class CollectionSource(Source[T, range], Generic[T]):
 
     def create_enumerator(self, context: SplitEnumeratorContext[range]) -> SplitEnumerator[range]:
         return _SplitList(context, [range(len(self.elements))])
+
+    def restore_enumerator(
+        self, context: SplitEnumeratorContext[range], state: list[range]
+    ) -> SplitEnumerator[range]:
+        return _SplitList(context, state)
 
     def create_reader(self, context: RuntimeContext) -> SourceReader[T, range]:  # noqa: ARG002
         return _SliceReader(self.elements)
@@ -111,6 +122,11 @@ class SequenceSource(Source[int, range]):
 
     def create_enumerator(self, context: SplitEnumeratorContext[range]) -> SplitEnumerator[range]:
         return _SplitList(context, split_range(len(self.numbers), context.parallelism * SPLITS_PER_SUBTASK))
+
+    def restore_enumerator(
+        self, context: SplitEnumeratorContext[range], state: list[range]
+    ) -> SplitEnumerator[range]:
+        return _SplitList(context, state)
 
     def create_reader(self, context: RuntimeContext) -> SourceReader[int, range]:  # noqa: ARG002
         return _SliceReader(self.numbers)

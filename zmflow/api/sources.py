@@ -4,9 +4,11 @@ A ``Source`` is pickled with the job. Its ``SplitEnumerator`` lives once per job
 subtask 0, and hands ``splits`` to the ``SourceReader`` of each subtask that asks for one. A reader is
 polled on its task's thread and returns batches; it must not block for long while other splits wait.
 
-When a task fails and is restarted, its reader begins with nothing, and every split its last attempt was
-given goes back to the enumerator, which lives on. When all readers restart, or the enumerator's worker is
-lost, the enumerator is made anew as well. There are no checkpoints yet, so a split is read from its start.
+With each checkpoint the enumerator says which splits are left (``snapshot_state``), and after it each reader
+which splits it has, with how far they were read: every split is in one of both. A task that is restarted goes
+on from the last complete checkpoint: its reader is given its splits of then, and what was assigned to it
+since goes back to the enumerator, which lives on. When all readers restart, or the enumerator's worker is
+lost, the enumerator is made anew from its snapshot. Without a checkpoint everything begins anew.
 
 Guarantees to implementers: ``start`` comes first, ``close`` last and exactly once; no method of one
 object is called from two threads; after ``notify_no_more_splits`` no split is added.
@@ -17,9 +19,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import Enum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from zmflow.api.functions import RuntimeContext
+from zmflow.errors import StateError
 
 __all__ = [
     "EndOfInput",
@@ -77,6 +80,16 @@ class SplitEnumerator(ABC, Generic[SplitT]):
         by itself, so nothing more is to be done here than to keep them for ``handle_split_request``.
         """
 
+    def snapshot_state(self, checkpoint_id: int) -> Any:
+        """What an enumerator that goes on from this checkpoint needs to know.
+
+        It is pickled at once, and given to ``Source.restore_enumerator``. What was assigned is not part of it.
+        """
+        raise _not_checkpointed(self, checkpoint_id)
+
+    def notify_checkpoint_complete(self, checkpoint_id: int) -> None:
+        """A checkpoint is complete: nothing before it will be asked for again."""
+
     def close(self) -> None:
         """Called once when the enumerator is not needed any more; not after it has raised."""
 
@@ -105,8 +118,26 @@ class SourceReader(ABC, Generic[T, SplitT]):
     def notify_no_more_splits(self) -> None:
         """No split will be added any more."""
 
+    def snapshot_state(self, checkpoint_id: int) -> Sequence[SplitT]:
+        """The splits that are not read to their end, each as it must be given to a reader to go on from here.
+
+        They are pickled at once. Called between two batches; the task has processed all that was returned.
+        """
+        raise _not_checkpointed(self, checkpoint_id)
+
+    def notify_checkpoint_complete(self, checkpoint_id: int) -> None:
+        """A checkpoint is complete: what was read before it may be acknowledged to where it came from."""
+
     def close(self) -> None:
         """Called once when the task ends, however it ends."""
+
+
+def _not_checkpointed(part: object, checkpoint_id: int) -> StateError:
+    return StateError(
+        f"The {type(part).__name__} cannot take part in checkpoint {checkpoint_id}.",
+        detail="It has no method snapshot_state().",
+        hint="Write one, or run the job without checkpoints.",
+    )
 
 
 BATCH_RECORDS_DEFAULT = 1024
@@ -129,6 +160,17 @@ class Source(ABC, Generic[T_co, SplitT]):
 
     @abstractmethod
     def create_reader(self, context: RuntimeContext) -> SourceReader[T_co, SplitT]: ...
+
+    def restore_enumerator(
+        self,
+        context: SplitEnumeratorContext[SplitT],  # noqa: ARG002 - of the interface
+        state: Any,  # noqa: ARG002 - of the interface
+    ) -> SplitEnumerator[SplitT]:
+        """An enumerator that goes on from a checkpoint: with what its ``snapshot_state`` returned."""
+        raise StateError(
+            f"{self.name} cannot go on from a checkpoint.",
+            detail=f"{type(self).__name__} has no method restore_enumerator().",
+        )
 
     def validate(self) -> None:
         """Called by the client before submission: raise a ``ZmflowError`` for what is wrong already

@@ -99,6 +99,18 @@ class BarrierAlignment:
             self._take(pending, outcome)
         return outcome
 
+    def triggered(self, barrier: CheckpointBarrier, now_us: int) -> Alignment:
+        """The coordinator asks directly: all that feeds the task has finished, so the ends of its channels
+        stand for barriers; some may not be here yet."""
+        number = barrier.checkpoint_id
+        outcome = Alignment()
+        if number <= self._over or number in self._aborted or number in self._pending:
+            return outcome
+        pending = self._pending[number] = _Pending(barrier, set(self._open), now_us)
+        if not pending.missing:
+            self._take(pending, outcome)
+        return outcome
+
     def ended(self, channel: Hashable) -> list[Alignment]:
         """A channel has ended: for every checkpoint it is as if its barrier had come."""
         self._open.discard(channel)

@@ -29,6 +29,7 @@ from zmflow.graph.partitioners import (
     Partitioner,
     ShufflePartitioner,
 )
+from zmflow.protocol.checkpoints import CheckpointBarrier
 from zmflow.state.keys import key_group, owner_of_group
 
 __all__ = ["OutputChannel", "ResultWriter", "writer_for"]
@@ -58,7 +59,7 @@ class OutputChannel(Protocol):
         """Hand over a batch; returns its encoded size in bytes, or 0 when it was not encoded."""
         ...
 
-    def send_event(self, event: TimeEvent) -> None:
+    def send_event(self, event: TimeEvent | CheckpointBarrier) -> None:
         """Hand over an event, behind every batch before it."""
         ...
 
@@ -95,7 +96,7 @@ class ResultWriter:
             if len(gathered) >= enough[channel]:
                 self._send(channel)
 
-    def emit_event(self, event: TimeEvent) -> None:
+    def emit_event(self, event: TimeEvent | CheckpointBarrier) -> None:
         """Tell every channel, behind the rows that came before."""
         self.flush()
         for channel in self._channels:

@@ -65,6 +65,7 @@ class FrameKind(IntEnum):
     CLOSE = 6  # sender → receiver: nothing more will come on this channel number
     WATERMARK = 7  # sender → receiver: event time, 8 bytes; like DATA it costs a credit
     STREAM_STATUS = 8  # sender → receiver: idle or active, 1 byte; likewise
+    BARRIER = 9  # sender → receiver: of a checkpoint, see ``checkpoints``; likewise
 
 
 class Layout(IntEnum):

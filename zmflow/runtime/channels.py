@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from zmflow.execution.batches import Batch, decode_batch, encode_batch
 from zmflow.execution.time_events import TimeEvent, encode_time_event
+from zmflow.protocol.checkpoints import CheckpointBarrier, encode_barrier
 from zmflow.protocol.credits import CreditBalance
 from zmflow.protocol.frames import Frame, FrameKind
 
@@ -157,6 +158,14 @@ class Releases:
             network.consumed(remote)
             self._remote = []
 
+    def flush_idle(self) -> None:
+        """The task puts input aside and none waits: what was held back must leave, for more to come."""
+        if self._remote and self._mailbox.empty():
+            network = self._remote[0].network
+            assert network is not None
+            network.consumed(self._remote)
+            self._remote = []
+
 
 class LocalChannel:
     """The sending end of a channel to a task in this process."""
@@ -172,7 +181,7 @@ class LocalChannel:
         self._target.mailbox.put((self._target, batch))
         return 0
 
-    def send_event(self, event: TimeEvent) -> None:
+    def send_event(self, event: TimeEvent | CheckpointBarrier) -> None:
         """Hand over an event; it takes a place like a batch."""
         self.permits.take()
         self._target.mailbox.put((self._target, event))
@@ -211,9 +220,12 @@ class RemoteChannel:
         self.network.transmit(self, frame)
         return len(frame.payload)
 
-    def send_event(self, event: TimeEvent) -> None:
+    def send_event(self, event: TimeEvent | CheckpointBarrier) -> None:
         """Queue an event; it costs a credit like a batch."""
-        self.send_frame(encode_time_event(self.number, event))
+        if isinstance(event, CheckpointBarrier):
+            self.send_frame(Frame(FrameKind.BARRIER, self.number, encode_barrier(event)))
+        else:
+            self.send_frame(encode_time_event(self.number, event))
 
     def send_frame(self, frame: Frame) -> None:
         """Queue a frame that is encoded already."""

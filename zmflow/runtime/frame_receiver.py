@@ -30,7 +30,15 @@ peer that does not speak our protocol."""
 RECEIVE_BURST_MAX = 64
 """Messages taken from the ROUTER before the network thread looks at its other sockets and its outbox."""
 
-TO_TASKS = frozenset((FrameKind.DATA, FrameKind.END_OF_DATA, FrameKind.WATERMARK, FrameKind.STREAM_STATUS))
+TO_TASKS = frozenset(
+    (
+        FrameKind.DATA,
+        FrameKind.END_OF_DATA,
+        FrameKind.WATERMARK,
+        FrameKind.STREAM_STATUS,
+        FrameKind.BARRIER,
+    )
+)
 """Kinds of frames that cost a credit and are a task's to read."""
 
 GateKey = tuple[str, int]

@@ -37,12 +37,19 @@ ENUMERATOR_FAILED = "failed"
 STOP_TIMEOUT_S = 1.0
 """The job is over: an enumerator that hangs in ``close`` must not keep the slot from the next one."""
 
-Event = tuple[str, Any]
+Event = tuple[str, Any, int]
 
 
-def encode_event(verb: str, argument: Any = None) -> bytes:
-    """The payload of an ``OperatorEvent``."""
-    return pickle.dumps((verb, argument), protocol=5)
+def encode_event(verb: str, argument: Any = None, number: int = 0) -> bytes:
+    """The payload of an ``OperatorEvent``.
+
+    Args:
+        verb: what it is about.
+        argument: what it says.
+        number: of an assignment, the checkpoint that the enumerator's last snapshot before it is of; of a
+            request, the checkpoint that the reader goes on from.
+    """
+    return pickle.dumps((verb, argument, number), protocol=5)
 
 
 def decode_event(payload: bytes) -> Event:
@@ -58,17 +65,25 @@ class SourceCoordinator:
         deployment: of subtask 0 of the source; the enumerator is made from its own copy of the source.
         host: for failures.
         send: sends an event payload to an attempt of a subtask: (subtask, attempt, payload).
+        snapshotted: takes a snapshot: (checkpoint, state, why there is none).
     """
 
     def __init__(
-        self, deployment: TaskDeployment, host: str, send: Callable[[int, int, bytes], None]
+        self,
+        deployment: TaskDeployment,
+        host: str,
+        send: Callable[[int, int, bytes], None],
+        snapshotted: Callable[[int, bytes, str], None],
     ) -> None:
         self.number = deployment.coordinator_number
         self._deployment = deployment
         self._host = host
         self._send = send
-        self._inbox: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
-        self._books: SplitAssignments[Any] = SplitAssignments()
+        self._snapshotted = snapshotted
+        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        restore = deployment.restore
+        restored = 0 if restore is None or restore.coordinator is None else restore.checkpoint_id
+        self._books: SplitAssignments[Any] = SplitAssignments(restored)
         self._early: dict[int, list[bytes]] = {}  # events for readers that were not heard of yet
         self._enumerator: SplitEnumerator[Any] | None = None
         self._failure: TaskFailure | None = None
@@ -86,13 +101,13 @@ class SourceCoordinator:
     def assign_splits(self, splits: Sequence[Any], subtask: int) -> None:
         """Give splits to a reader."""
         splits = list(splits)
-        payload = encode_event(ADD_SPLITS, splits)
+        payload = encode_event(ADD_SPLITS, splits, self._books.snapshot)
         self._books.give(subtask, splits)
         self._tell(subtask, payload)
 
     def signal_no_more_splits(self, subtask: int) -> None:
         """Tell a reader that it has all it will get."""
-        self._tell(subtask, encode_event(NO_MORE_SPLITS))
+        self._tell(subtask, encode_event(NO_MORE_SPLITS, None, self._books.snapshot))
 
     # -- called by the worker ----------------------------------------------------------------------
 
@@ -100,9 +115,17 @@ class SourceCoordinator:
         """Begin to serve."""
         self._thread.start()
 
-    def request(self, subtask: int, attempt: int) -> None:
-        """An attempt of a reader asks for a split."""
-        self._inbox.put((subtask, attempt))
+    def request(self, subtask: int, attempt: int, restored: int) -> None:
+        """An attempt of a reader, which goes on from this checkpoint, asks for a split."""
+        self._inbox.put(lambda: self._guard(self._serve, subtask, attempt, restored))
+
+    def snapshot(self, checkpoint_id: int) -> None:
+        """Take a snapshot; what is assigned afterwards is not part of it."""
+        self._inbox.put(lambda: self._snapshot(checkpoint_id))
+
+    def completed(self, checkpoint_id: int) -> None:
+        """A checkpoint is complete."""
+        self._inbox.put(lambda: self._guard(self._completed, checkpoint_id))
 
     def stop(self) -> None:
         """Close the enumerator after the request it is at; does not wait for that."""
@@ -124,8 +147,8 @@ class SourceCoordinator:
             attempt=deployment.attempt_number,
         ):
             self._guard(self._begin)
-            while (request := self._inbox.get()) is not None and not self._stopped:
-                self._guard(self._serve, *request)
+            while (action := self._inbox.get()) is not None and not self._stopped:
+                action()
             try:
                 if self._enumerator is not None:
                     self._enumerator.close()
@@ -143,11 +166,32 @@ class SourceCoordinator:
         install_classes(spec.classes)
         self._operator_name = spec.nodes[0].name
         source = spec.nodes[0].operator.source  # type: ignore[attr-defined]
-        enumerator = source.create_enumerator(self)
+        restore = self._deployment.restore
+        if restore is not None and restore.coordinator is not None:
+            enumerator = source.restore_enumerator(self, pickle.loads(restore.coordinator))
+        else:
+            enumerator = source.create_enumerator(self)
         enumerator.start()
         self._enumerator, self._failure = enumerator, None
 
-    def _serve(self, subtask: int, attempt: int) -> None:
+    def _snapshot(self, checkpoint_id: int) -> None:
+        if self._enumerator is None:
+            self._snapshotted(checkpoint_id, b"", "The split enumerator has failed.")
+            return
+        try:
+            state = pickle.dumps(self._enumerator.snapshot_state(checkpoint_id), protocol=5)
+        except Exception as error:  # noqa: BLE001 - user code may raise anything; the checkpoint fails, no more
+            self._snapshotted(checkpoint_id, b"", f"{type(error).__name__}: {error}")
+            return
+        self._books.snapshot = max(self._books.snapshot, checkpoint_id)
+        self._snapshotted(checkpoint_id, state, "")
+
+    def _completed(self, checkpoint_id: int) -> None:
+        self._books.completed(checkpoint_id)
+        if self._enumerator is not None:
+            self._enumerator.notify_checkpoint_complete(checkpoint_id)
+
+    def _serve(self, subtask: int, attempt: int, restored: int) -> None:
         asking = self._books.asks(subtask, attempt)
         if asking is Asking.STALE:
             return
@@ -156,7 +200,7 @@ class SourceCoordinator:
             for payload in self._early.pop(subtask, ()):
                 self._tell(subtask, payload)
         elif asking is Asking.RESTARTED:
-            back = self._books.take_back(subtask)
+            back = self._books.take_back(subtask, restored)
         if self._failure is not None:
             # What it had decided is unknown. It may be made anew when no reader has anything of the last one.
             if asking is not Asking.RESTARTED or not self._books.nothing_given:

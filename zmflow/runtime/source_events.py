@@ -9,8 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zmflow.protocol.messages import OperatorEvent, TaskDeployment
-from zmflow.runtime.source_coordinator import REQUEST_SPLIT, SourceCoordinator, encode_event
+from zmflow.protocol.messages import (
+    CoordinatorSnapshot,
+    OperatorEvent,
+    SnapshotCoordinator,
+    TaskDeployment,
+)
+from zmflow.runtime.source_coordinator import (
+    REQUEST_SPLIT,
+    SourceCoordinator,
+    decode_event,
+    encode_event,
+)
 from zmflow.runtime.task import Task
 
 __all__ = ["SourceEvents"]
@@ -22,14 +32,15 @@ class SourceEvents:
     Args:
         host: for failures.
         reader_of: the newest attempt of a subtask of a vertex that lives in this worker.
-        post: sends an event to another worker; its epoch is the caller's to fill.
+        post: sends an event to another worker, or a snapshot to the JobManager; the epoch is the caller's
+            to fill.
     """
 
     def __init__(
         self,
         host: str,
         reader_of: Callable[[str, int], Task | None],
-        post: Callable[[OperatorEvent], None],
+        post: Callable[[OperatorEvent | CoordinatorSnapshot], None],
     ) -> None:
         self._host = host
         self._reader_of = reader_of
@@ -51,14 +62,33 @@ class SourceEvents:
             def send(subtask: int, attempt: int, payload: bytes) -> None:
                 self._to_reader(deployment, subtask, attempt, payload)
 
-            coordinator = self._coordinators[vertex] = SourceCoordinator(deployment, self._host, send)
+            def snapshotted(checkpoint_id: int, state: bytes, failure: str) -> None:
+                number = deployment.coordinator_number
+                self._post(
+                    CoordinatorSnapshot(0, deployment.job_id, vertex, checkpoint_id, number, state, failure)
+                )
+
+            coordinator = SourceCoordinator(deployment, self._host, send, snapshotted)
+            self._coordinators[vertex] = coordinator
             coordinator.start()
+
+    def snapshot(self, request: SnapshotCoordinator) -> None:
+        """The JobManager wants a snapshot of an enumerator."""
+        coordinator = self._coordinators.get(request.vertex_id)
+        if coordinator is not None and coordinator.number == request.coordinator_number:
+            coordinator.snapshot(request.checkpoint_id)
+
+    def completed(self, checkpoint_id: int) -> None:
+        """A checkpoint is complete."""
+        for coordinator in self._coordinators.values():
+            coordinator.completed(checkpoint_id)
 
     def request_split(self, deployment: TaskDeployment) -> None:
         """A reader of this worker asks for a split."""
+        restored = 0 if deployment.restore is None else deployment.restore.checkpoint_id
         coordinator = self._coordinators.get(deployment.vertex_id)
         if coordinator is not None and coordinator.number == deployment.coordinator_number:
-            coordinator.request(deployment.subtask_index, deployment.attempt_number)
+            coordinator.request(deployment.subtask_index, deployment.attempt_number, restored)
             return
         self._post(
             OperatorEvent(
@@ -68,7 +98,7 @@ class SourceEvents:
                 0,
                 from_subtask=deployment.subtask_index,
                 to_subtask=-1,
-                payload=encode_event(REQUEST_SPLIT),
+                payload=encode_event(REQUEST_SPLIT, None, restored),
                 attempt_number=deployment.attempt_number,
                 coordinator_number=deployment.coordinator_number,
             )
@@ -79,7 +109,8 @@ class SourceEvents:
         if event.to_subtask < 0:
             coordinator = self._coordinators.get(event.vertex_id)
             if coordinator is not None and coordinator.number == event.coordinator_number:
-                coordinator.request(event.from_subtask, event.attempt_number)
+                _, _, restored = decode_event(event.payload)
+                coordinator.request(event.from_subtask, event.attempt_number, restored)
             return
         reader = self._reader_of(event.vertex_id, event.to_subtask)
         if reader is None or reader.deployment.coordinator_number != event.coordinator_number:

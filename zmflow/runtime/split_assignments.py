@@ -28,9 +28,13 @@ class Asking(Enum):
 class SplitAssignments(Generic[SplitT]):
     """The books of one enumerator.
 
-    Until there are checkpoints nobody can say how far a reader came, so everything it was ever given is
-    kept, to be given back when it restarts. A split is in the books of one reader at most and the sources
-    are bounded, so the books are never longer than the list of all splits, which the enumerator made itself.
+    A reader that restarts goes on from a checkpoint and has what was assigned to it before the enumerator's
+    snapshot for that checkpoint. What it was given since must go back; so that is kept, with the number of
+    the snapshot that came before it, until a later checkpoint is complete. A split is in the books of one
+    reader at most, so they are never longer than the list of all splits, which the enumerator made itself.
+
+    Args:
+        restored: the checkpoint the enumerator goes on from; 0: none.
 
     >>> books = SplitAssignments[str]()
     >>> books.asks(1, attempt=0), books.give(1, ["a", "b"]), books.asks(1, attempt=1)
@@ -39,9 +43,11 @@ class SplitAssignments(Generic[SplitT]):
     (['a', 'b'], [], <Asking.STALE: 'stale'>)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, restored: int = 0) -> None:
         self._attempts: dict[int, int] = {}
-        self._given: dict[int, list[SplitT]] = {}
+        self._given: dict[int, list[tuple[int, SplitT]]] = {}
+        self.snapshot = restored
+        """The checkpoint that the enumerator's last snapshot is of."""
 
     @property
     def readers(self) -> list[int]:
@@ -68,8 +74,19 @@ class SplitAssignments(Generic[SplitT]):
     def give(self, subtask: int, splits: Sequence[SplitT]) -> None:
         """A reader is given splits."""
         if splits:
-            self._given.setdefault(subtask, []).extend(splits)
+            self._given.setdefault(subtask, []).extend((self.snapshot, split) for split in splits)
 
-    def take_back(self, subtask: int) -> list[SplitT]:
-        """Everything a reader was given, in that order; it has nothing afterwards."""
-        return self._given.pop(subtask, [])
+    def take_back(self, subtask: int, restored: int = 0) -> list[SplitT]:
+        """What a reader was given since the snapshot of the checkpoint it goes on from, in that order."""
+        given = self._given.pop(subtask, [])
+        kept = [entry for entry in given if entry[0] < restored]
+        if kept:
+            self._given[subtask] = kept
+        return [split for number, split in given if number >= restored]
+
+    def completed(self, checkpoint_id: int) -> None:
+        """A checkpoint is complete: readers have in it what they were given before the snapshot for it."""
+        for subtask, given in list(self._given.items()):
+            self._given[subtask] = [entry for entry in given if entry[0] >= checkpoint_id]
+            if not self._given[subtask]:
+                del self._given[subtask]

@@ -21,6 +21,7 @@ from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import EndOfInput, SourceReader
 from zmflow.config import Settings
 from zmflow.config.options import JOB_PARAMETERS, RUNTIME_MODE, STATE_BACKEND
+from zmflow.execution.barrier_alignment import Alignment
 from zmflow.execution.batches import Batch
 from zmflow.execution.chain import Chain
 from zmflow.execution.input import InputState
@@ -30,6 +31,14 @@ from zmflow.execution.stream_operator import MAX_WATERMARK
 from zmflow.execution.time_events import StreamStatus, TimeEvent, Watermark, decode_time_event
 from zmflow.execution.watermark_valve import GateValves
 from zmflow.graph.job_graph import ChainSpec
+from zmflow.protocol.checkpoints import (
+    AwaitsCheckpoint,
+    CheckpointAcknowledged,
+    CheckpointBarrier,
+    CheckpointDeclined,
+    NotifyCheckpoint,
+    decode_barrier,
+)
 from zmflow.protocol.frames import Frame, FrameKind
 from zmflow.protocol.messages import TaskCounters, TaskDeployment, TaskFailure, TaskState
 from zmflow.runtime.channels import (
@@ -42,6 +51,7 @@ from zmflow.runtime.channels import (
 )
 from zmflow.runtime.shipped_code import install_classes, load_chain
 from zmflow.runtime.source_coordinator import ADD_SPLITS, ENUMERATOR_FAILED, decode_event
+from zmflow.runtime.task_checkpoints import TaskCheckpoints
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.task_outputs import Channel, TaskOutputs
 from zmflow.telemetry.logs import get_logger, task_context
@@ -50,6 +60,8 @@ if TYPE_CHECKING:
     from zmflow.runtime.async_loop import OperatorHost
 
 __all__ = ["EnumeratorFailedError", "Task", "TaskEnvironment"]
+
+CheckpointReply = CheckpointAcknowledged | CheckpointDeclined | AwaitsCheckpoint
 
 _CANCEL = object()
 
@@ -77,6 +89,10 @@ class TaskEnvironment(Protocol):
 
     def request_split(self, task: Task) -> None:
         """Ask the source's enumerator for a split."""
+        ...
+
+    def checkpoint_reply(self, task: Task, message: CheckpointReply) -> None:
+        """What has become of a checkpoint of the task."""
         ...
 
     def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
@@ -112,11 +128,17 @@ class Task:
         self._releases = Releases(self.mailbox)
         self._input = InputState(deployment.gate_channels)
         self._valves = GateValves(deployment.gate_channels)
+        self._checkpoints = TaskCheckpoints(
+            deployment,
+            settings,
+            [channel for gate in self.gates for channel in gate],
+            lambda message: environment.checkpoint_reply(self, message),
+        )
+        self._reader: SourceReader[Any, Any] | None = None
         self._deferred: deque[tuple[Any, Any]] = deque()  # what came while an operator waited
         self._hosts: list[OperatorHost] = []
         self._accumulators: dict[str, Accumulator[Any, Any]] = {}
         self.packed_accumulators = b""  # once it has finished
-        self._assigned: deque[tuple[str, Any]] = deque()  # splits the reader has not been given yet
         self._chain: Chain | None = None
         self._slices = SliceSize(0)
         self._records_in = 0
@@ -172,6 +194,10 @@ class Task:
         """An event from the source's enumerator."""
         self.mailbox.put((None, payload))
 
+    def checkpoint(self, order: CheckpointBarrier | NotifyCheckpoint) -> None:
+        """The coordinator asks for a snapshot, or says what became of a checkpoint."""
+        self.mailbox.put((None, order))
+
     def counters(self) -> TaskCounters:
         """Counters since the start; may be read from any thread."""
         outputs = self._outputs
@@ -222,13 +248,17 @@ class Task:
             chain = self._chain
             assert chain is not None
             self._environment.report(self, "RUNNING", None)
-            if chain.source is not None:
-                self._run_source(chain)
-                chain.event(Watermark(MAX_WATERMARK))
+            if self._checkpoints.has_finished:
+                self._outputs.finish()
             else:
-                self._run_input(chain)  # ends with MAX_WATERMARK as well
-            chain.finish()
-            self._outputs.finish()
+                if chain.source is not None:
+                    self._run_source(chain)
+                    chain.event(Watermark(MAX_WATERMARK))
+                else:
+                    self._run_input(chain)  # ends with MAX_WATERMARK as well
+                chain.finish()
+                self._outputs.finish()
+                self._await_checkpoint(chain)
         except BaseException:
             self._end_interruptions()
             try:
@@ -283,6 +313,8 @@ class Task:
             host_for=self._host_for,
             batch_mode=self._settings[RUNTIME_MODE] == "BATCH",
             state_backend=self._settings[STATE_BACKEND],
+            checkpoints=self._checkpoints.enabled,
+            restored=self._checkpoints.restored,
         )
         self._chain.open()
 
@@ -297,7 +329,7 @@ class Task:
     def _host_for(self, woken: Callable[[], None]) -> OperatorHost:
         from zmflow.runtime.async_loop import OperatorHost  # asyncio: only for those who use it
 
-        host = OperatorHost(woken, self.mailbox, self._deferred, self._control, self._outputs, _wall_ms)
+        host = OperatorHost(woken, self.mailbox, self._deferred, _raise_if_ending, self._outputs, _wall_ms)
         self._hosts.append(host)
         return host
 
@@ -305,6 +337,7 @@ class Task:
         try:
             self._outputs.close()
         finally:
+            self._checkpoints.close()
             if self._chain is not None:
                 self._chain.close(completed)
 
@@ -322,16 +355,27 @@ class Task:
 
     def _run_input(self, chain: Chain) -> None:
         process = (chain.process, chain.process_second)
+        blocked = self._checkpoints.blocked
         while not self._input.finished:
             channel, item = self._next_item()
             if channel is None:
                 self._control(item)
+                continue
+            if blocked and channel in blocked:
+                self._checkpoints.hold(channel, item)
+                self._releases.flush_idle()
                 continue
             kind = item.kind if item.__class__ is Frame else None
             if item is END or kind == FrameKind.END_OF_DATA:
                 self._releases.add(channel)
                 self._input.ended(channel.gate, channel.index)
                 self._take_events(chain, self._valves.finished(channel.gate, channel.index))
+                for alignment in self._checkpoints.ended(channel):
+                    self._aligned(chain, alignment)
+            elif item.__class__ is CheckpointBarrier or kind == FrameKind.BARRIER:
+                barrier = decode_barrier(item.payload) if kind is not None else item
+                self._releases.add(channel)
+                self._aligned(chain, self._checkpoints.barrier(channel, barrier))
             elif item.__class__ in TIME_EVENTS or kind in EVENT_FRAMES:
                 self._take_event(chain, channel, decode_time_event(item) if kind is not None else item)
                 self._releases.add(channel)
@@ -342,6 +386,22 @@ class Task:
                     self._bytes_in += len(item.payload)
                 self._process(batch, process[channel.gate])
                 self._releases.add(channel)
+
+    def _aligned(self, chain: Chain, alignment: Alignment) -> None:
+        """What has become of alignment: take a snapshot, let channels go on."""
+        if alignment.take is not None:
+            self._checkpoints.take(chain, self._outputs, alignment)
+        if alignment.resumes:
+            self._checkpoints.resume(self._deferred)
+
+    def _await_checkpoint(self, chain: Chain) -> None:
+        """Stay until what was prepared at the end of the input is part of a complete checkpoint."""
+        if not self._checkpoints.enabled or not chain.awaits_checkpoint:
+            return
+        before = self._checkpoints.last_taken
+        self._environment.checkpoint_reply(self, AwaitsCheckpoint(0, "", self.deployment.attempt_id))
+        while self._checkpoints.last_completed <= before:
+            self._control(self._next_item()[1])
 
     def _take_event(self, chain: Chain, channel: InputChannel, event: TimeEvent) -> None:
         """What an event of one channel means for the whole input goes through the chain."""
@@ -361,9 +421,12 @@ class Task:
         assert operator is not None
         context = chain.context_of(0)
         reader: SourceReader[Any, Any] = operator.source.create_reader(context)
+        self._reader = reader
+        assigned = self._checkpoints.assigned
         try:
             with chain.running(0):
                 reader.start()
+                self._checkpoints.restore_reader(chain, reader, ADD_SPLITS)
                 self._environment.request_split(self)
             while True:
                 while self._deferred or not self.mailbox.empty():
@@ -373,13 +436,14 @@ class Task:
                 if rows is EndOfInput.END:
                     break
                 if rows is None:
-                    while not self._assigned:
+                    while not assigned.ready:
                         self._source_control(self._next_item()[1])
                     self._assign(reader)
                 else:
                     self._records_in += len(rows)
                     self._process(rows, chain.process)
         finally:
+            self._reader = None
             with chain.running(0):
                 reader.close()
 
@@ -387,14 +451,14 @@ class Task:
         if not isinstance(item, bytes):
             self._control(item)
             return
-        verb, argument = decode_event(item)
+        verb, argument, number = decode_event(item)
         if verb == ENUMERATOR_FAILED:
             raise EnumeratorFailedError(argument)
-        self._assigned.append((verb, argument))
+        self._checkpoints.assigned.add(number, verb, argument)
 
     def _assign(self, reader: SourceReader[Any, Any]) -> None:
         """Give the reader, which has nothing left, what the enumerator assigned."""
-        verb, splits = self._assigned.popleft()
+        verb, splits = self._checkpoints.assigned.pop()
         if verb == ADD_SPLITS:
             reader.add_splits(splits)
             # The next split is asked for while this one is read, so that the round trip costs nothing; one
@@ -404,10 +468,13 @@ class Task:
             reader.notify_no_more_splits()
 
     def _control(self, item: Any) -> None:
-        if isinstance(item, BaseException):
-            raise item
-        if item is _CANCEL:
-            raise TaskCanceledError
+        _raise_if_ending(item)
+        if isinstance(item, CheckpointBarrier):
+            assert self._chain is not None
+            self._aligned(self._chain, self._checkpoints.triggered(item))
+        elif isinstance(item, NotifyCheckpoint):
+            assert self._chain is not None
+            self._aligned(self._chain, self._checkpoints.notified(self._chain, self._reader, item))
         for host in self._hosts:
             if item is host:
                 host.notify()
@@ -458,6 +525,14 @@ class Task:
         self._slices.took(len(batch), (now - begin) * 1000)
         self._outputs.flush_due(now)
         self._advance_time()
+
+
+def _raise_if_ending(item: Any) -> None:
+    """End the task, where an item of the mailbox asks for that."""
+    if isinstance(item, BaseException):
+        raise item
+    if item is _CANCEL:
+        raise TaskCanceledError
 
 
 def _imports(ident: int) -> bool:

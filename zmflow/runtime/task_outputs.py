@@ -13,6 +13,7 @@ from zmflow.execution.stream_operator import MAX_WATERMARK
 from zmflow.execution.time_events import TimeEvent, Watermark
 from zmflow.graph.job_graph import ChainOutput, ChainSpec
 from zmflow.graph.partitioners import CustomPartitioner, HashPartitioner, RebalancePartitioner
+from zmflow.protocol.checkpoints import CheckpointBarrier
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.runtime.channels import LocalChannel, RemoteChannel
 
@@ -129,6 +130,11 @@ class TaskOutputs:
             if isinstance(function, Function):
                 self._functions.append(function)
                 function.open(context)
+
+    def emit_barrier(self, barrier: CheckpointBarrier) -> None:
+        """Tell every consumer, behind what was emitted and before everything else."""
+        for partition in self._partitions:
+            partition.writer.emit_event(barrier)
 
     def due(self) -> float:
         """When something that waits must be flushed (``time.perf_counter``); infinity when nothing must."""

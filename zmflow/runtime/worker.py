@@ -39,15 +39,19 @@ from zmflow.protocol.messages import (
     ChannelTarget,
     CollectAck,
     CollectedRows,
+    CoordinatorSnapshot,
     DeployTasks,
     FreeSlot,
     Message,
+    NotifyCheckpoint,
     OperatorEvent,
+    SnapshotCoordinator,
     TaskDeployment,
     TaskFailure,
     TaskMetrics,
     TaskState,
     TaskStateChanged,
+    TriggerCheckpoint,
     WorkerReady,
     decode_message,
     encode_message,
@@ -60,7 +64,7 @@ from zmflow.runtime.outbox import Outbox
 from zmflow.runtime.security import CurveKeys
 from zmflow.runtime.shipped_code import install_files
 from zmflow.runtime.source_events import SourceEvents
-from zmflow.runtime.task import Task
+from zmflow.runtime.task import CheckpointReply, Task
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.worker_boot import WorkerBoot
 from zmflow.telemetry.logs import configure_logging, flush_output, get_logger, redirect_output
@@ -193,10 +197,21 @@ class SlotWorker:
                 self._cancel(attempt_id)
         elif isinstance(message, OperatorEvent):
             self._sources.receive(message)
+        elif isinstance(message, TriggerCheckpoint):
+            for attempt_id in message.attempt_ids:
+                if attempt_id in self._tasks:
+                    self._tasks[attempt_id].checkpoint(message.barrier)
+        elif isinstance(message, NotifyCheckpoint):
+            for task in self._tasks.values():
+                task.checkpoint(message)
+            if message.completed:
+                self._sources.completed(message.checkpoint_id)
+        elif isinstance(message, SnapshotCoordinator):
+            self._sources.snapshot(message)
         elif isinstance(message, CollectAck):
             self._collects.acknowledged(message)
 
-    def _post(self, message: OperatorEvent | CollectedRows) -> None:
+    def _post(self, message: OperatorEvent | CollectedRows | CoordinatorSnapshot) -> None:
         self._outbox.post(msgspec.structs.replace(message, epoch=self._epoch))
 
     def _send(self, message: Message) -> None:
@@ -348,6 +363,11 @@ class SlotWorker:
     def request_split(self, task: Task) -> None:
         """Ask the enumerator of the task's source for a split: here, or through the JobManager."""
         self._sources.request_split(task.deployment)
+
+    def checkpoint_reply(self, task: Task, message: CheckpointReply) -> None:  # noqa: ARG002 - of the interface
+        """What has become of a checkpoint of a task."""
+        allocation = self._boot.allocation_id
+        self._outbox.post(msgspec.structs.replace(message, epoch=self._epoch, allocation_id=allocation))
 
     def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
         """Send rows of a collect sink to the client; blocks while it is slow."""

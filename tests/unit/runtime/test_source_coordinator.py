@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from zmflow.api.operators import SourceOperator
 from zmflow.api.sources import Source, SourceReader, SplitEnumerator, SplitEnumeratorContext
 from zmflow.connectors import TextFileSource
 from zmflow.graph.job_graph import ChainNode, ChainSpec
+from zmflow.protocol.checkpoints import SubtaskRestore
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.runtime.source_coordinator import (
     ADD_SPLITS,
@@ -44,6 +46,11 @@ class Letters(Source[str, str]):
     def create_enumerator(self, context: SplitEnumeratorContext[str]) -> SplitEnumerator[str]:
         step("create_enumerator")
         return LettersEnumerator(context, self.splits, self.first)
+
+    def restore_enumerator(
+        self, context: SplitEnumeratorContext[str], state: list[str]
+    ) -> SplitEnumerator[str]:
+        return LettersEnumerator(context, "".join(state), ())
 
     def create_reader(self, context: RuntimeContext) -> SourceReader[str, str]:
         raise AssertionError("only the enumerator is tested")
@@ -76,6 +83,10 @@ class LettersEnumerator(SplitEnumerator[str]):
         step("add_splits_back")
         self.left[:0] = splits
 
+    def snapshot_state(self, checkpoint_id: int) -> list[str]:
+        step("snapshot_state")
+        return list(self.left)
+
     def close(self) -> None:
         CLOSED.put("closed")
         step("close")
@@ -87,7 +98,9 @@ Sent = tuple[int, int, str, Any]
 class Running:
     """A coordinator and what it has sent: (subtask, attempt, verb, argument)."""
 
-    def __init__(self, source: Source[Any, Any], parallelism: int = 3) -> None:
+    def __init__(
+        self, source: Source[Any, Any], parallelism: int = 3, restore: SubtaskRestore | None = None
+    ) -> None:
         self.sent: SimpleQueue[Sent] = SimpleQueue()
         spec = ChainSpec([ChainNode("o0", "Letters", SourceOperator(source), -1)])
         deployment = TaskDeployment(
@@ -105,16 +118,30 @@ class Running:
             partitions=[],
             settings={},
             py_files=[],
+            restore=restore,
         )
-        self.coordinator = SourceCoordinator(deployment, "here", self._send)
+        self.snapshots: SimpleQueue[tuple[int, Any, str]] = SimpleQueue()
+        self.coordinator = SourceCoordinator(deployment, "here", self._send, self._snapshotted)
         self.coordinator.start()
 
     def _send(self, subtask: int, attempt: int, payload: bytes) -> None:
-        self.sent.put((subtask, attempt, *decode_event(payload)))
+        verb, argument, number = decode_event(payload)
+        self.sent.put((subtask, attempt, verb, argument))
+        self.number = number
 
-    def ask(self, subtask: int, attempt: int = 0) -> Sent:
+    def _snapshotted(self, checkpoint_id: int, state: bytes, failure: str) -> None:
+        self.snapshots.put((checkpoint_id, pickle.loads(state) if state else None, failure))
+
+    def snapshot(self, checkpoint_id: int) -> tuple[Any, str]:
+        """A snapshot of the enumerator, or why there is none."""
+        self.coordinator.snapshot(checkpoint_id)
+        taken, state, failure = self.snapshots.get(timeout=WAIT_S)
+        assert taken == checkpoint_id
+        return state, failure
+
+    def ask(self, subtask: int, attempt: int = 0, restored: int = 0) -> Sent:
         """A request and its answer."""
-        self.coordinator.request(subtask, attempt)
+        self.coordinator.request(subtask, attempt, restored)
         return self.sent.get(timeout=WAIT_S)
 
     def end(self) -> None:
@@ -160,8 +187,55 @@ def test_a_late_request_of_an_older_attempt_is_not_served() -> None:
     """Its split would be read by nobody."""
     running = Running(Letters("ab"))
     assert running.ask(0, attempt=1) == (0, 1, ADD_SPLITS, ["a"])
-    running.coordinator.request(0, 0)
+    running.coordinator.request(0, 0, 0)
     assert running.ask(0, attempt=1) == (0, 1, ADD_SPLITS, ["b"])
+    running.end()
+
+
+def test_a_snapshot_has_what_is_left_and_numbers_what_follows() -> None:
+    """What is assigned after the snapshot says so: the reader takes it when it has taken the checkpoint."""
+    running = Running(Letters("abc"))
+    running.ask(0)
+    assert running.number == 0
+    assert running.snapshot(5) == (["b", "c"], "")
+    assert running.ask(0) == (0, 0, ADD_SPLITS, ["b"])
+    assert running.number == 5
+    running.end()
+
+
+def test_a_reader_that_goes_on_from_a_checkpoint_gives_back_what_it_got_since() -> None:
+    """Before the enumerator's snapshot: the reader has it. After it: somebody must read it."""
+    running = Running(Letters("abcd"))
+    running.ask(0)
+    running.snapshot(1)
+    running.ask(0)
+    running.coordinator.completed(1)
+    running.snapshot(2)  # never complete
+    running.ask(0)
+    assert running.ask(0, attempt=1, restored=1) == (0, 1, ADD_SPLITS, ["b"])
+    assert running.ask(0, attempt=1, restored=1) == (0, 1, ADD_SPLITS, ["c"])
+    assert running.ask(0, attempt=1, restored=1) == (0, 1, ADD_SPLITS, ["d"])
+    assert running.ask(0, attempt=1, restored=1) == (0, 1, NO_MORE_SPLITS, None)
+    running.end()
+
+
+def test_an_enumerator_goes_on_from_its_snapshot() -> None:
+    """What it assigns first comes after that checkpoint, so a reader that falls back to it gives it back."""
+    restore = SubtaskRestore(7, "", [], coordinator=pickle.dumps(["x", "y"]))
+    running = Running(Letters("abc"), restore=restore)
+    assert running.ask(1, attempt=3, restored=7) == (1, 3, ADD_SPLITS, ["x"])
+    assert running.number == 7
+    assert running.ask(1, attempt=4, restored=7) == (1, 4, ADD_SPLITS, ["x"])
+    running.end()
+
+
+def test_a_snapshot_that_fails_fails_the_checkpoint_alone() -> None:
+    """Readers are served on."""
+    FAILS_IN.append("snapshot_state")
+    running = Running(Letters("a"))
+    state, failure = running.snapshot(1)
+    assert (state, failure) == (None, "ValueError: failed in snapshot_state")
+    assert running.ask(0) == (0, 0, ADD_SPLITS, ["a"])
     running.end()
 
 

@@ -1,0 +1,66 @@
+"""What a restored subtask reads of a checkpoint: the files it was told, and in them its own part."""
+
+from __future__ import annotations
+
+from zmflow.config import Settings
+from zmflow.execution.operator_snapshots import RestoredOperator
+from zmflow.protocol.checkpoints import StateFile
+from zmflow.protocol.messages import TaskDeployment
+from zmflow.state.checkpoint_storage import CheckpointStorage, open_storage
+from zmflow.state.chunks import KeyedChunk
+from zmflow.state.keys import key_group_range
+from zmflow.state.operator_state import OperatorStateSnapshot, redistribute
+from zmflow.state.state_file import StateFileReader
+
+__all__ = ["open_state_file", "read_restored"]
+
+
+def read_restored(
+    deployment: TaskDeployment, operator_id: str, settings: Settings
+) -> RestoredOperator | None:
+    """What an operator of a task goes on from; None where it begins anew.
+
+    Raises:
+        StateError: a file is damaged, or holds what cannot be read.
+        CheckpointStorageError: a file cannot be read.
+    """
+    restore = deployment.restore
+    if restore is None or restore.finished:
+        return None
+    of_operator = next((one for one in restore.operators if one.operator_id == operator_id), None)
+    if of_operator is None:
+        return RestoredOperator(restore.checkpoint_id)
+    groups = key_group_range(deployment.subtask_index, deployment.max_parallelism, deployment.parallelism)
+    storage = open_storage(restore.location, settings) if restore.location else None
+    keyed: list[KeyedChunk] = []
+    for file in of_operator.keyed:
+        keyed += open_state_file(file, storage).keyed(operator_id, groups, deployment.max_parallelism)
+    held: list[list[OperatorStateSnapshot]] = [
+        [] if file is None else open_state_file(file, storage).operator(operator_id)
+        for file in of_operator.operator
+    ]
+    if of_operator.own:
+        operator = [state for states in held for state in states]
+    else:
+        operator = redistribute(held, deployment.parallelism)[deployment.subtask_index]
+    return RestoredOperator(restore.checkpoint_id, keyed, operator)
+
+
+def open_state_file(file: StateFile, storage: CheckpointStorage | None) -> StateFileReader:
+    """A reader of a state file of a checkpoint.
+
+    Args:
+        storage: of the checkpoint's location; not needed for state that is inline.
+    """
+    if not file.path:
+        data = file.inline
+        return StateFileReader(
+            lambda offset, size: data[offset : offset + size], len(data), "in the metadata"
+        )
+    assert storage is not None, "a file of a checkpoint without a location"
+    path = file.path
+    return StateFileReader(
+        lambda offset, size: storage.read(path, offset, size),
+        file.size_bytes,
+        f"{storage.location}/{path}",
+    )

@@ -1,0 +1,132 @@
+"""``SnapshotWriter``: compresses and writes the snapshots of a task beside it; says what became of them."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from zmflow.config import Settings
+from zmflow.config.checkpoint_options import INLINE_THRESHOLD
+from zmflow.errors import StateError, ZmflowError
+from zmflow.protocol.checkpoints import (
+    CheckpointAcknowledged,
+    CheckpointBarrier,
+    CheckpointDeclined,
+    SnapshotMetrics,
+    StateFile,
+)
+from zmflow.protocol.messages import TaskDeployment
+from zmflow.protocol.resources import size_text
+from zmflow.state.checkpoint_storage import open_storage
+from zmflow.state.state_file import PickledState
+
+__all__ = ["Reply", "SnapshotWriter"]
+
+JOBMANAGER_STATE_MAX_BYTES = 5 * 2**20
+"""Most state of a subtask that may be kept in the JobManager's memory: Flink's number."""
+
+WRITING_MAX = 4
+"""Snapshots of a task that are being written at once. More mean that storage does not keep up, or hangs: each
+holds a whole snapshot in memory, so the next ones are declined."""
+
+Reply: TypeAlias = Callable[[CheckpointAcknowledged | CheckpointDeclined], None]
+"""Sends a message; epoch and allocation are the receiver's to fill."""
+
+
+class SnapshotWriter:
+    """One per task. Each snapshot is written by a thread of its own, so that one that hangs stops no other.
+
+    Args:
+        deployment: of the task.
+        settings: of the TaskManager under those of the job.
+        reply: sends what became of a snapshot.
+    """
+
+    def __init__(self, deployment: TaskDeployment, settings: Settings, reply: Reply) -> None:
+        self._deployment = deployment
+        self._settings = settings
+        self._reply = reply
+        self._writing = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def write(self, barrier: CheckpointBarrier, state: PickledState, metrics: SnapshotMetrics) -> None:
+        """Write a snapshot; returns at once."""
+        if state.empty:
+            self._acknowledge(barrier.checkpoint_id, None, metrics)
+            return
+        with self._lock:
+            full = self._writing >= WRITING_MAX
+            self._writing += not full
+        if full:
+            self.decline(
+                barrier.checkpoint_id,
+                f"{WRITING_MAX} earlier snapshots of this task are still being written.",
+            )
+            return
+        context = contextvars.copy_context()  # what is logged is the task's
+        threading.Thread(
+            target=context.run,
+            args=(self._write, barrier, state, metrics),
+            name=f"snapshot-{barrier.checkpoint_id}-{self._deployment.vertex_id}",
+            daemon=True,
+        ).start()
+
+    def decline(self, checkpoint_id: int, reason: str) -> None:
+        """Say that there is no snapshot."""
+        self._send(CheckpointDeclined(0, "", self._deployment.attempt_id, checkpoint_id, reason))
+
+    def close(self) -> None:
+        """Say nothing more."""
+        self._closed = True
+
+    # -- aside --------------------------------------------------------------------------------------
+
+    def _write(self, barrier: CheckpointBarrier, state: PickledState, metrics: SnapshotMetrics) -> None:
+        try:
+            began = time.perf_counter()
+            file, written = self._store(barrier, state)
+            metrics = msgspec.structs.replace(
+                metrics,
+                async_us=int((time.perf_counter() - began) * 1e6),
+                state_bytes=file.size_bytes,
+                written_bytes=written,
+            )
+            self._acknowledge(barrier.checkpoint_id, file, metrics)
+        except ZmflowError as error:
+            self.decline(barrier.checkpoint_id, " ".join(filter(None, (error.message, error.detail))))
+        except Exception as error:  # noqa: BLE001 - a storage plugin may raise anything
+            self.decline(barrier.checkpoint_id, f"{type(error).__name__}: {error}")
+        finally:
+            with self._lock:
+                self._writing -= 1
+
+    def _store(self, barrier: CheckpointBarrier, state: PickledState) -> tuple[StateFile, int]:
+        """The file, and how many bytes were written for it."""
+        parts = state.parts()
+        size = sum(map(len, parts))
+        if not barrier.location and size > JOBMANAGER_STATE_MAX_BYTES:
+            raise StateError(
+                f"State of {size_text(size)} is too much for the memory of the JobManager.",
+                detail=f"A subtask may have {size_text(JOBMANAGER_STATE_MAX_BYTES)} there. "
+                "Set execution.checkpointing.dir to a directory that all machines reach.",
+            )
+        if not barrier.location or size <= self._settings[INLINE_THRESHOLD]:
+            return StateFile("", size, b"".join(parts), state.has_union), size
+        deployment = self._deployment
+        name = f"{deployment.vertex_id}-{deployment.subtask_index}-{deployment.attempt_number}.state"
+        written = open_storage(barrier.location, self._settings).write(name, parts)
+        return StateFile(name, size, b"", state.has_union), written
+
+    def _acknowledge(self, checkpoint_id: int, file: StateFile | None, metrics: SnapshotMetrics) -> None:
+        attempt = self._deployment.attempt_id
+        self._send(CheckpointAcknowledged(0, "", attempt, checkpoint_id, file, metrics))
+
+    def _send(self, message: CheckpointAcknowledged | CheckpointDeclined) -> None:
+        if not self._closed:
+            self._reply(message)

@@ -1,0 +1,213 @@
+"""``TaskCheckpoints``: what a task does about checkpoints: align, snapshot, restore, commit.
+
+On the task's thread, between two batches: the sinks let go of what was written, the barrier goes out before
+any further record, state is pickled. Compressing, writing and the acknowledgement happen aside
+(``snapshot_writer``), while records flow again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from zmflow.config import Settings
+from zmflow.config.checkpoint_options import CHECKPOINT_INTERVAL, CHECKPOINTING_MODE
+from zmflow.execution.barrier_alignment import Alignment, BarrierAlignment
+from zmflow.execution.chain import Chain
+from zmflow.execution.operator_snapshots import RestoredOperator, SnapshotContext
+from zmflow.protocol.checkpoints import CheckpointBarrier, NotifyCheckpoint, SnapshotMetrics
+from zmflow.protocol.messages import TaskDeployment
+from zmflow.runtime.channels import InputChannel
+from zmflow.runtime.snapshot_reader import read_restored
+from zmflow.runtime.snapshot_writer import Reply, SnapshotWriter
+from zmflow.runtime.task_outputs import TaskOutputs
+from zmflow.state.operator_state import OperatorStateMode
+from zmflow.state.state_file import pickle_state
+from zmflow.telemetry.logs import get_logger
+
+__all__ = ["AssignedSplits", "TaskCheckpoints"]
+
+READER_SPLITS = "source-splits"
+"""Operator state of a source: the splits of its reader, each with how far it was read."""
+
+
+class _Reader(Protocol):
+    def add_splits(self, splits: Sequence[Any]) -> None: ...
+    def snapshot_state(self, checkpoint_id: int) -> Sequence[Any]: ...
+    def notify_checkpoint_complete(self, checkpoint_id: int) -> None: ...
+
+
+class AssignedSplits:
+    """What the enumerator has assigned and the reader was not given yet.
+
+    Each assignment says which snapshot of the enumerator came before it. Until the reader has taken that
+    checkpoint too, it must not have the splits, or they would be in both snapshots.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[int, str, Any]] = deque()
+        self._taken = 0  # the checkpoint that was taken, or given up, last
+
+    def add(self, number: int, verb: str, argument: Any) -> None:
+        """An assignment has come."""
+        self._waiting.append((number, verb, argument))
+
+    def passed(self, checkpoint_id: int) -> None:
+        """The reader has taken a checkpoint, or it was given up."""
+        self._taken = max(self._taken, checkpoint_id)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is one that the reader may have."""
+        return bool(self._waiting) and self._waiting[0][0] <= self._taken
+
+    def pop(self) -> tuple[str, Any]:
+        """The next one."""
+        _, verb, argument = self._waiting.popleft()
+        return verb, argument
+
+    def before(self, checkpoint_id: int, verb: str) -> list[Any]:
+        """What of it is the reader's in the snapshot of a checkpoint: assigned before the enumerator's."""
+        return [
+            split
+            for number, its_verb, splits in self._waiting
+            if its_verb == verb and number < checkpoint_id
+            for split in splits
+        ]
+
+
+class TaskCheckpoints:
+    """The checkpoints of one task. Everything but the writing is on the task's thread.
+
+    Args:
+        deployment: what the task runs, and what it goes on from.
+        settings: the TaskManager's under the job's.
+        channels: its input channels.
+        reply: sends what has become of a snapshot.
+    """
+
+    def __init__(
+        self, deployment: TaskDeployment, settings: Settings, channels: Sequence[InputChannel], reply: Reply
+    ) -> None:
+        self.enabled = settings[CHECKPOINT_INTERVAL] > 0
+        self._deployment = deployment
+        self._settings = settings
+        self._alignment = BarrierAlignment(channels, settings[CHECKPOINTING_MODE] == "EXACTLY_ONCE")
+        self._held: list[tuple[Any, Any]] = []
+        self._writer = SnapshotWriter(deployment, settings, reply)
+        self._first_us = 0
+        self.assigned = AssignedSplits()
+        self.last_completed = 0
+        self.last_taken = 0
+        restore = deployment.restore
+        if restore is not None:
+            self.assigned.passed(restore.checkpoint_id)
+
+    # -- restoring ----------------------------------------------------------------------------------
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether the task had finished in the checkpoint it goes on from: it only says so."""
+        restore = self._deployment.restore
+        return restore is not None and restore.finished
+
+    def restored(self, operator_id: str) -> RestoredOperator | None:
+        """What an operator goes on from; None where it begins anew."""
+        return read_restored(self._deployment, operator_id, self._settings)
+
+    def restore_reader(self, chain: Chain, reader: _Reader, add_verb: str) -> None:
+        """Give the reader of a source its splits; from now on it takes part in checkpoints."""
+        splits = chain.state.functions(0).store.take(READER_SPLITS, OperatorStateMode.SPLIT)
+        if splits:
+            reader.add_splits(splits)
+
+        def add(context: SnapshotContext) -> None:
+            assigned = self.assigned.before(context.checkpoint_id, add_verb)
+            context.add_list(READER_SPLITS, [*reader.snapshot_state(context.checkpoint_id), *assigned])
+
+        chain.state.add_part(0, add)
+
+    # -- aligning -----------------------------------------------------------------------------------
+
+    @property
+    def blocked(self) -> set[Any]:
+        """The channels whose records have to wait; always the same set."""
+        return self._alignment.blocked
+
+    def hold(self, channel: InputChannel, item: Any) -> None:
+        """Something came on a channel that has to wait."""
+        self._held.append((channel, item))
+
+    def barrier(self, channel: InputChannel, barrier: CheckpointBarrier) -> Alignment:
+        """A barrier came on a channel."""
+        return self._alignment.barrier(channel, barrier, _now_us())
+
+    def ended(self, channel: InputChannel) -> list[Alignment]:
+        """A channel has ended."""
+        return self._alignment.ended(channel)
+
+    def triggered(self, barrier: CheckpointBarrier) -> Alignment:
+        """The coordinator asks this task, whose inputs have all finished; their ends may not be here yet."""
+        return self._alignment.triggered(barrier, _now_us())
+
+    def resume(self, deferred: deque[tuple[Any, Any]]) -> None:
+        """The channels go on: what was held comes before everything else."""
+        deferred.extendleft(reversed(self._held))
+        self._held = []
+
+    # -- the snapshot -------------------------------------------------------------------------------
+
+    def take(self, chain: Chain, outputs: TaskOutputs, alignment: Alignment) -> None:
+        """Take a snapshot now."""
+        barrier = alignment.take
+        assert barrier is not None
+        number = barrier.checkpoint_id
+        began = time.perf_counter()
+        chain.prepare_checkpoint(number)
+        outputs.emit_barrier(barrier)
+        emitted = time.perf_counter()
+        try:
+            state = pickle_state(chain.state.snapshot(number, barrier.triggered_wall_ms))
+        except Exception as error:  # noqa: BLE001 - whatever user code raises: the checkpoint fails, not the task
+            get_logger().warning("a snapshot could not be taken", checkpoint=number, why=repr(error))
+            self._writer.decline(number, f"{type(error).__name__}: {error}")
+            return
+        finally:
+            self.last_taken = number
+            self.assigned.passed(number)
+        now = time.perf_counter()
+        delay_us = max(0, _wall_us() - barrier.triggered_wall_ms * 1000 - int((now - began) * 1e6))
+        aligned_us = int(began * 1e6) - alignment.began_us if alignment.began_us else 0
+        metrics = SnapshotMetrics(
+            start_delay_us=max(0, delay_us - aligned_us),
+            alignment_us=max(0, aligned_us),
+            sync_us=int((now - emitted) * 1e6),
+        )
+        self._writer.write(barrier, state, metrics)
+
+    def notified(self, chain: Chain, reader: _Reader | None, notice: NotifyCheckpoint) -> Alignment:
+        """A checkpoint is complete, or was given up."""
+        number = notice.checkpoint_id
+        if notice.completed:
+            self.last_completed = max(self.last_completed, number)
+            chain.checkpoint_completed(number)
+            if reader is not None:
+                reader.notify_checkpoint_complete(number)
+            return Alignment()
+        chain.state.aborted(number)
+        self.assigned.passed(number)
+        return self._alignment.aborted(number)
+
+    def close(self) -> None:
+        """The task ends: nobody waits for what is still being written."""
+        self._writer.close()
+
+
+def _now_us() -> int:
+    return int(time.perf_counter() * 1e6)
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1000
