@@ -61,6 +61,7 @@ class ClientRequests:
             m.CancelJob: self._cancel,
             m.ListJobs: self._list_jobs,
             m.GetJob: self._get_job,
+            m.GetCheckpoints: self._get_checkpoints,
             m.GetCluster: self._get_cluster,
             m.DrainTaskManager: self._drain,
             m.GetLogs: self._get_logs,
@@ -128,6 +129,16 @@ class ClientRequests:
         job = self._find(turn, peer, message.request_id, message.job_id)
         if job is not None:
             turn.send(peer, job.status(message.request_id, turn.now_ms))
+
+    def _get_checkpoints(self, turn: Turn, peer: bytes, message: m.GetCheckpoints) -> None:
+        job = self._find(turn, peer, message.request_id, message.job_id)
+        if job is not None:
+            records = job.checkpoints.records(turn.now_ms, message.checkpoint_id)
+            summary = job.checkpoints.summary()
+            turn.send(
+                peer,
+                m.CheckpointStatistics(turn.epoch, message.request_id, job.job_id, summary, records),
+            )
 
     def _collect_ack(self, turn: Turn, _peer: bytes, message: m.CollectAck) -> None:
         job = self._jobs.get(message.job_id)

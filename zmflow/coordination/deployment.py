@@ -10,6 +10,7 @@ from zmflow.coordination.slots import PhysicalSlot
 from zmflow.graph.job_graph import JobEdge, JobVertex
 from zmflow.graph.managed_memory import managed_memory_shares, share_bytes
 from zmflow.graph.partitioners import consumers_of, producers_of
+from zmflow.protocol.checkpoints import SubtaskRestore
 from zmflow.protocol.messages import ChannelTarget, ResultPartition, TaskDeployment
 
 __all__ = ["Wiring"]
@@ -32,7 +33,7 @@ class Wiring:
             self._outputs.setdefault(edge.source, []).append(edge)
             self._gates.setdefault(edge.target, {}).setdefault(edge.input_index, []).append(edge)
 
-    def deployment(self, execution: Execution) -> TaskDeployment:
+    def deployment(self, execution: Execution, restore: SubtaskRestore | None) -> TaskDeployment:
         """The deployment of one subtask. It and every consumer of its output must have a slot."""
         vertex_id, subtask_index = execution.subtask
         vertex = self._vertices[vertex_id]
@@ -72,6 +73,7 @@ class Wiring:
                 use_case: share_bytes(share, slot.resources.managed_memory_bytes)
                 for use_case, share in self._shares[vertex_id].items()
             },
+            restore=restore,
         )
 
     def _slot(self, subtask: tuple[str, int]) -> PhysicalSlot:

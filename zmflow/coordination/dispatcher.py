@@ -11,6 +11,7 @@ from zmflow.config import Settings
 from zmflow.config.options import HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT
 from zmflow.coordination.client_requests import ClientRequests
 from zmflow.coordination.effects import (
+    CheckpointStored,
     DeadlinePassed,
     Effect,
     Entry,
@@ -81,6 +82,10 @@ class Dispatcher:
             m.OperatorEvent: self._operator_event,
             m.CollectedRows: self._collected_rows,
             m.LogChunk: self._log_chunk,
+            m.CoordinatorSnapshot: self._coordinator_snapshot,
+            m.CheckpointAcknowledged: self._about_checkpoint,
+            m.CheckpointDeclined: self._about_checkpoint,
+            m.AwaitsCheckpoint: self._about_checkpoint,
         }
 
     # -- the shape of a brain ---------------------------------------------------------------------
@@ -98,6 +103,8 @@ class Dispatcher:
                 self._peer_gone(turn, event.peer)
             elif isinstance(event, DeadlinePassed):
                 self._deadline_passed(turn)
+            elif isinstance(event, CheckpointStored):
+                self._checkpoint_stored(turn, event)
             else:
                 raise TypeError(f"{type(event).__name__} is no event of the Dispatcher")
         for entry in self._resources.match(turn):
@@ -293,6 +300,39 @@ class Dispatcher:
         chunk = msgspec.structs.replace(message, source=tm.taskmanager_id)
         if not self._logs.answered(turn, chunk):
             turn.tell(message.job_id, f"ignored LogChunk from {tm.taskmanager_id}: nobody waits for it")
+
+    # -- checkpoints ------------------------------------------------------------------------------
+
+    def _coordinator_snapshot(
+        self, turn: Turn, _tm: RegisteredTaskManager, message: m.CoordinatorSnapshot
+    ) -> None:
+        job = self._jobs.get(message.job_id)
+        if job is not None:
+            job.checkpoints.coordinator_snapshot(turn, message)
+            job.proceed(turn)
+
+    def _about_checkpoint(
+        self,
+        turn: Turn,
+        tm: RegisteredTaskManager,
+        message: m.CheckpointAcknowledged | m.CheckpointDeclined | m.AwaitsCheckpoint,
+    ) -> None:
+        job = self._job_of(turn, tm, message.allocation_id, type(message).__name__)
+        if job is None:
+            return
+        if isinstance(message, m.CheckpointAcknowledged):
+            job.checkpoints.acknowledged(turn, message)
+        elif isinstance(message, m.CheckpointDeclined):
+            job.checkpoints.declined(turn, message)
+        else:
+            job.checkpoints.awaits(turn, message)
+        job.proceed(turn)
+
+    def _checkpoint_stored(self, turn: Turn, event: CheckpointStored) -> None:
+        job = self._jobs.get(event.job_id)
+        if job is not None:
+            job.checkpoints.stored(turn, event.checkpoint_id, event.error)
+            job.proceed(turn)
 
     # -- time -------------------------------------------------------------------------------------
 

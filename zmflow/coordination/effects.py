@@ -18,10 +18,13 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from zmflow.protocol.checkpoint_metadata import CheckpointMetadata
 from zmflow.protocol.messages import GetLogs, Message, Refused, ResourceProfile
 
 __all__ = [
+    "CheckpointStored",
     "DeadlinePassed",
+    "DiscardCheckpoint",
     "Effect",
     "Entry",
     "Event",
@@ -39,6 +42,7 @@ __all__ = [
     "SendToJobManager",
     "SendToWorker",
     "StartWorker",
+    "StoreCheckpoint",
     "Story",
     "WorkerExited",
 ]
@@ -88,6 +92,37 @@ class Log(_Struct, frozen=True):
     level: Literal["debug", "info", "warning", "error"]
     sentence: str
     fields: dict[str, str] = {}
+
+
+class StoreCheckpoint(_Struct, frozen=True):
+    """Write the metadata of a checkpoint into its location; ``CheckpointStored`` will follow.
+
+    What a job asks of the storage is done in its order, beside the JobManager's own work.
+    """
+
+    job_id: str
+    checkpoint_id: int
+    location: str
+    metadata: CheckpointMetadata
+
+
+class CheckpointStored(_Struct, frozen=True):
+    """The metadata of a checkpoint was written; or was not, for the reason in ``error``."""
+
+    job_id: str
+    checkpoint_id: int
+    error: str = ""
+
+
+class DiscardCheckpoint(_Struct, frozen=True):
+    """Delete these files of a location, or the location with everything in it when none are named.
+
+    Nothing follows: files that cannot be deleted are told in the log.
+    """
+
+    job_id: str
+    location: str
+    names: tuple[str, ...] = ()
 
 
 # -- events and effects of the TaskManager's brain ------------------------------------------------
@@ -178,6 +213,7 @@ Event: TypeAlias = (
     DeadlinePassed
     | MessageReceived
     | PeerGone
+    | CheckpointStored
     | FromJobManager
     | JobManagerLost
     | FromWorker
@@ -185,7 +221,16 @@ Event: TypeAlias = (
     | MemoryExceeded
 )
 Effect: TypeAlias = (
-    Send | Log | SendToJobManager | SendToWorker | StartWorker | KillWorker | ReadLogs | GiveUp
+    Send
+    | Log
+    | StoreCheckpoint
+    | DiscardCheckpoint
+    | SendToJobManager
+    | SendToWorker
+    | StartWorker
+    | KillWorker
+    | ReadLogs
+    | GiveUp
 )
 
 

@@ -109,6 +109,32 @@ class JobLayout:
         """Whether all that lived in a shared slot is done."""
         return all(self.is_done(subtask) for subtask in shared.subtasks)
 
+    def unread_sources(self) -> list[str]:
+        """Sources of which some readers have not finished."""
+        return [vertex for vertex in self._names if self._unread.get(vertex)]
+
+    def heads(self) -> list[Execution]:
+        """The tasks that run while none of their inputs does: where a checkpoint begins."""
+        heads: list[Execution] = []
+        vertices = self.executions.vertices
+        done = {vertex: all(e.state == "FINISHED" for e in subtasks) for vertex, subtasks in vertices.items()}
+        for vertex, subtasks in vertices.items():
+            live = [edge for edge in self._inputs.get(vertex, ()) if not done[edge.source]]
+            if any(not edge.pointwise for edge in live):
+                continue
+            heads += [
+                execution
+                for execution in subtasks
+                if execution.state == "RUNNING" and not any(self._feeds(edge, execution) for edge in live)
+            ]
+        return heads
+
+    def _feeds(self, edge: JobEdge, execution: Execution) -> bool:
+        """Whether a task still runs that sends to this one over this pointwise edge."""
+        producers = self._parallelism[edge.source]
+        feeding = producers_of(True, execution.subtask[1], producers, self._parallelism[edge.target])
+        return any(self.executions.at((edge.source, index)).state != "FINISHED" for index in feeding)
+
     # -- what is lost and what restarts -----------------------------------------------------------
 
     def lose(self, shared: SharedSlot) -> list[Subtask]:

@@ -8,7 +8,10 @@ import msgspec
 
 from zmflow.config import Settings
 from zmflow.config.options import HEARTBEAT_TIMEOUT, JOB_PRIORITY, SCHEDULER, TASK_CANCELLATION_TIMEOUT
+from zmflow.coordination import job_failures
 from zmflow.coordination.adaptive_scheduler import AdaptiveScheduler
+from zmflow.coordination.checkpoint_coordinator import CheckpointCoordinator
+from zmflow.coordination.checkpoint_settings import checkpoint_settings
 from zmflow.coordination.execution_graph import Execution, ExecutionGraph
 from zmflow.coordination.job_restarts import JobRestarts
 from zmflow.coordination.job_view import JobTimes, JobView, job_status, job_summary
@@ -34,7 +37,6 @@ from zmflow.protocol.messages import (
     TaskMetrics,
     TaskStateChanged,
 )
-from zmflow.protocol.resources import profile_text
 
 __all__ = ["JobMaster"]
 
@@ -69,7 +71,10 @@ class JobMaster:
         adaptive = settings[SCHEDULER] == "adaptive"
         kind = AdaptiveScheduler if adaptive else Scheduler
         self.scheduler: Scheduler = kind(job_id, graph, settings, resources)
-        self._restarts = JobRestarts(settings, chance)
+        snapshots = checkpoint_settings(graph, settings)
+        self.checkpoints = CheckpointCoordinator(job_id, snapshots, self.scheduler, resources, chance)
+        self.scheduler.restores = self.checkpoints.restores
+        self._restarts = JobRestarts(settings, chance, checkpoints=snapshots.enabled)
         self._watchers = JobWatchers(self.status)
         self._grace_ms = max(0, settings[TASK_CANCELLATION_TIMEOUT])
         # A TaskManager that does not answer may be cut off and not gone: its tasks run until its lease ends.
@@ -119,6 +124,7 @@ class JobMaster:
             self.scheduler,
             self._restarts,
             self._resources,
+            self.checkpoints,
         )
 
     # -- slots ------------------------------------------------------------------------------------
@@ -142,8 +148,7 @@ class JobMaster:
         self, turn: Turn, allocation: str, tm: RegisteredTaskManager, index: int, reason: str
     ) -> None:
         """A worker is gone, or could not start; what ran there has failed."""
-        place = f"slot {index} of TaskManager {tm.taskmanager_id} on {tm.host}"
-        failure = TaskFailure("worker", f"The worker of {place} was lost: {reason}", host=tm.host)
+        failure = job_failures.worker_lost(tm, index, reason)
         slot = self.scheduler.pool.get(allocation)
         if slot is not None:
             self._lose(turn, [slot], failure)
@@ -180,12 +185,7 @@ class JobMaster:
 
     def unfittable(self, turn: Turn, entry: Unfittable) -> None:
         """No TaskManager there is could ever hold a slot the job needs: it fails at once."""
-        sentence = (
-            f"The job needs slots of {profile_text(entry.profile)}, and no TaskManager can give one: the "
-            f"largest on offer is {profile_text(entry.largest)}."
-        )
-        hint = "Ask for less in the SlotSharingGroup, or start a TaskManager with more."
-        self._fail(turn, TaskFailure("slots", sentence, hint=hint))
+        self._fail(turn, job_failures.unfittable_slots(entry))
 
     def drain(self, turn: Turn, taskmanager_id: str, *, drain: bool) -> None:
         """A TaskManager is being emptied, or is not any more."""
@@ -232,25 +232,14 @@ class JobMaster:
         self._watchers.progress()
         if execution.state == "FINISHED":
             self.scheduler.finished(turn, execution.subtask)
+            self.checkpoints.task_finished(turn, execution)
         elif execution.state == "FAILED":
-            cause = self._cause(execution, slot, message.failure)
+            cause = job_failures.task_cause(execution, slot, message.failure)
             self._failed(turn, [execution.subtask], cause, slot.taskmanager_id, slot.slot_index)
         elif execution.state == "CANCELED" and before != "CANCELING":
-            sentence = f"{execution.vertex_name} ({execution.subtask[1]}) stopped without being asked."
-            cause = TaskFailure("engine", sentence, host=slot.host)
+            cause = job_failures.stopped_unasked(execution, slot)
             self._failed(turn, [execution.subtask], cause, slot.taskmanager_id, slot.slot_index)
         self._settle(turn)
-
-    @staticmethod
-    def _cause(execution: Execution, slot: PhysicalSlot, failure: TaskFailure | None) -> TaskFailure:
-        if failure is None:
-            failure = TaskFailure("engine", f"{execution.vertex_name} failed without giving a cause.")
-        return msgspec.structs.replace(
-            failure,
-            host=failure.host or slot.host,
-            vertex_name=failure.vertex_name or execution.vertex_name,
-            subtask_index=execution.subtask[1] if failure.subtask_index < 0 else failure.subtask_index,
-        )
 
     def metrics(self, message: TaskMetrics) -> None:
         """Counters of running tasks."""
@@ -285,6 +274,7 @@ class JobMaster:
 
     def _stop(self, turn: Turn, subtasks: Iterable[Subtask]) -> None:
         """Cancel what still runs of the tasks that are to be restarted, and ask for slots they will need."""
+        self.checkpoints.abort_all(turn, "Tasks restart.")
         self._cancel_tasks(turn, [self._executions.at(subtask) for subtask in subtasks])
         self._advance(turn, "restart")
         self.scheduler.declare(turn)
@@ -293,6 +283,8 @@ class JobMaster:
         """Take every step that nothing stands in the way of. Called at the end of what may clear the way."""
         if self.state == "RUNNING":
             self._rearrange(turn)
+        if self.state == "RUNNING":
+            self._snapshot(turn)
         pending = self._restarts.pending
         if pending is not None and self.state == "RESTARTING":
             if turn.now_ms < pending.due_ms or any(self._executions.at(s).live for s in pending.subtasks):
@@ -306,6 +298,16 @@ class JobMaster:
             if self._times.deployed_ms is None:
                 self._times.deployed_ms = turn.now_ms
             self._advance(turn, "start")
+            self.checkpoints.started(turn)
+
+    def _snapshot(self, turn: Turn) -> None:
+        """Take the checkpoint that is due; restart everything when too many have failed."""
+        self.checkpoints.proceed(turn)
+        failure = self.checkpoints.take_failure()
+        if failure is not None:
+            self._failed(turn, self.scheduler.layout.every_subtask(), failure, "", -1)
+        if self.checkpoints.take_news():
+            self._watchers.progress()
 
     def _rearrange(self, turn: Turn) -> None:
         """Move tasks off a draining TaskManager, or scale, by a restart that is nobody's failure."""
@@ -337,6 +339,7 @@ class JobMaster:
 
     def _wind_up(self, turn: Turn) -> None:
         self._restarts.pending = None
+        self.checkpoints.abort_all(turn, "The job ends.")
         self.scheduler.withdraw(turn)
         self._cancel_tasks(turn, self._executions.executions())
         self._settle(turn)
@@ -367,6 +370,9 @@ class JobMaster:
     def _end(self, turn: Turn, event: JobEvent) -> None:
         self._times.ended_ms, self._times.finished_wall_ms = turn.now_ms, turn.wall_ms
         self._cancel_deadline_ms = None
+        after = JOB.after(self.state, event)
+        assert after is not None, f"{event} in {self.state}"
+        self.checkpoints.ended(turn, after)
         self.scheduler.end(turn)
         self._graph = self.scheduler.graph  # without its code
         self._advance(turn, event)
@@ -394,6 +400,8 @@ class JobMaster:
             pending = self._restarts.pending
             if pending is None:
                 instants.append(self.scheduler.deadline_ms(running=self.state == "RUNNING"))
+                if self.state == "RUNNING":
+                    instants.append(self.checkpoints.deadline_ms())
             elif not any(self._executions.at(subtask).live for subtask in pending.subtasks):
                 instants.append(pending.due_ms)
         return min((instant for instant in instants if instant is not None), default=None)
@@ -405,7 +413,10 @@ class JobMaster:
         if self.state in ("CREATED", "RUNNING", "RESTARTING") and self._restarts.pending is None:
             if self.scheduler.slots_are_overdue(turn.now_ms):
                 waiting = [e.subtask for e in self._executions.executions() if e.state == "SCHEDULED"]
-                self._failed(turn, waiting, self._slots_failure(), "", -1)
+                need, supply = self.scheduler.need_text(), self._resources.supply()
+                self._failed(
+                    turn, waiting, job_failures.no_slots(need, self.scheduler.wait_timeout_ms, supply), "", -1
+                )
             self.scheduler.return_idle(turn)
         self.proceed(turn)
         self._watchers.push_if_due(turn)
@@ -428,15 +439,6 @@ class JobMaster:
         place = "A worker whose tasks did not stop was given up."
         self._lose(turn, list(slots.values()), TaskFailure("worker", place))
         self._settle(turn)
-
-    def _slots_failure(self) -> TaskFailure:
-        return TaskFailure(
-            "slots",
-            f"The job needs {self.scheduler.need_text()} slots and did not get them within "
-            f"{self.scheduler.wait_timeout_ms / 1000:g} s: {self._resources.supply()}.",
-            hint="Start more TaskManagers, raise taskmanager.numberOfTaskSlots, lower the parallelism, "
-            "or wait longer with slot.request.timeout.",
-        )
 
     # -- clients and events between workers -------------------------------------------------------
 
@@ -478,6 +480,7 @@ class JobMaster:
 
     def check(self) -> None:
         """Job, tasks and slots agree."""
+        self.checkpoints.check()
         if not self.ended:
             self.scheduler.check()
         else:

@@ -36,17 +36,17 @@ class JobRestarts:
     Args:
         settings: the cluster's settings under those of the job.
         chance: numbers from 0 to 1, for jitter.
+        checkpoints: whether the job takes any, which decides what the strategy ``auto`` is, as in Flink.
     """
 
-    def __init__(self, settings: Settings, chance: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings, chance: Callable[[], float], *, checkpoints: bool) -> None:
         self.full = settings[FAILOVER_STRATEGY] == "full"
         """Whether a failure restarts all tasks."""
         self.history = ExceptionHistory()
         self.pending: PendingRestart | None = None
         self.number = 0
         """Restarts after failures so far."""
-        # There are no checkpoints yet, so "auto" restarts nothing, as in Flink.
-        self._strategy = restart_strategy(settings, checkpoints=False, chance=chance)
+        self._strategy = restart_strategy(settings, checkpoints=checkpoints, chance=chance)
 
     def failed(
         self,
@@ -113,14 +113,16 @@ class JobRestarts:
             return f"{what} when {live} of them have stopped: {pending.cause}"
         return f"{what} in {max(0, pending.due_ms - now_ms) / 1000:.1f} s: {pending.cause}"
 
-    def notes(self, *, has_sources: bool) -> list[str]:
-        """What a restart means for this job, in sentences."""
+    def notes(self, begins_from: str) -> list[str]:
+        """What a restart means for this job, in sentences.
+
+        Args:
+            begins_from: the one about what it begins from; empty when there is nothing to say about that.
+        """
         if self._strategy.refusal:
             notes = [
                 f"Restart strategy: {self._strategy.name}. It restarts no more: {self._strategy.refusal}."
             ]
         else:
             notes = [f"Restart strategy: {self._strategy.describe()}."]
-        if has_sources:
-            notes.append("After a restart sources read from their beginning: there are no checkpoints yet.")
-        return notes
+        return [*notes, begins_from] if begins_from else notes

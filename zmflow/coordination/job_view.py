@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zmflow.coordination.checkpoint_coordinator import CheckpointCoordinator
 from zmflow.coordination.job_restarts import JobRestarts
 from zmflow.coordination.resource_manager import ResourceManager
 from zmflow.coordination.scheduler import Scheduler
@@ -34,6 +35,7 @@ class JobView:
     scheduler: Scheduler
     restarts: JobRestarts
     resources: ResourceManager
+    checkpoints: CheckpointCoordinator
 
 
 def job_summary(job: JobView) -> JobSummary:
@@ -65,8 +67,9 @@ def job_status(job: JobView, epoch: Epoch, request_id: int, now_ms: int) -> JobS
         job.failure,
         0 if times.deployed_ms is None else end_ms - times.deployed_ms,
         job.restarts.history.entries(),
-        job.restarts.notes(has_sources=bool(layout.sources)),
+        job.restarts.notes(job.checkpoints.note() if layout.sources else ""),
         layout.executions.accumulators() if job.state == "FINISHED" else [],
+        job.checkpoints.summary(),
     )
 
 

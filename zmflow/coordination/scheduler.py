@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from zmflow.config import Settings
 from zmflow.config.options import (
@@ -24,6 +24,7 @@ from zmflow.coordination.turn import Turn
 from zmflow.graph.job_graph import JobGraph
 from zmflow.graph.sharing import slots_by_group
 from zmflow.ids import JobId
+from zmflow.protocol.checkpoints import SubtaskRestore
 from zmflow.protocol.messages import DeployTasks, OfferSlot, ResourceProfile
 
 __all__ = ["Scheduler"]
@@ -55,6 +56,10 @@ class Scheduler:
         self._withdrawn = False
         self.pinned = False
         """Whether its tasks must stay where they are: they cannot restart."""
+        self.restores: Callable[[JobLayout, Sequence[Subtask]], dict[Subtask, SubtaskRestore]] = (
+            lambda _layout, _subtasks: {}
+        )
+        """What subtasks that are being deployed are restored from."""
         self.draining: dict[str, None] = {}
         """TaskManagers that are being emptied and hold slots of the job."""
 
@@ -182,8 +187,9 @@ class Scheduler:
             logical = sharing.logical_slot(execution.subtask)
             assert logical is not None, execution.attempt_id
             by_slot.setdefault(logical.physical.allocation_id, []).append(execution)
+        restores = self.restores(self.layout, [execution.subtask for execution in waiting])
         for allocation, members in by_slot.items():
-            tasks = [self._wiring.deployment(execution) for execution in members]
+            tasks = [self._wiring.deployment(e, restores.get(e.subtask)) for e in members]
             slot = self.pool.get(allocation)
             assert slot is not None, allocation
             message = DeployTasks(turn.epoch, allocation, tasks)

@@ -10,19 +10,22 @@
     worker       starting → offered → active → freeing → killed → gone   (the TaskManager's view)
     link         greeting → registering → registered → greeting          (a TaskManager and its leader)
     taskmanager  alive ⇄ late → gone                                     (the leader's view)
+    checkpoint   COORDINATORS → TASKS → STORING → COMPLETED;  any of the first three → ABORTED
 
 A FAILED or CANCELED task that is to run again does so as another Execution: an attempt ends once.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from zmflow.coordination.machine import Machine
+from zmflow.protocol.checkpoints import CheckpointState
 from zmflow.protocol.messages import JobState, TaskState
 from zmflow.protocol.statuses import SlotState
 
 __all__ = [
+    "CHECKPOINT",
     "JOB",
     "LINK",
     "MACHINES",
@@ -31,6 +34,7 @@ __all__ = [
     "TASKMANAGER",
     "TASK_EVENT_OF_REPORT",
     "WORKER",
+    "CheckpointEvent",
     "JobEvent",
     "LinkEvent",
     "LinkState",
@@ -324,5 +328,36 @@ TASKMANAGER: Machine[TaskManagerLife, TaskManagerEvent] = Machine(
     [],
 )
 
-MACHINES: tuple[Machine[Any, Any], ...] = (JOB, TASK, SLOT, WORKER, LINK, TASKMANAGER)
+# -- a checkpoint ---------------------------------------------------------------------------------
+
+CheckpointEvent: TypeAlias = Literal["snapshotted", "acknowledged", "stored", "abort"]
+"""``snapshotted``: every split enumerator was. ``acknowledged``: every task has written its snapshot.
+``stored``: its metadata is where it belongs, which makes it a checkpoint."""
+
+CHECKPOINT: Machine[CheckpointState, CheckpointEvent] = Machine(
+    "checkpoint",
+    "A checkpoint",
+    CheckpointState,
+    CheckpointEvent,
+    {
+        ("COORDINATORS", "snapshotted"): "TASKS",
+        ("COORDINATORS", "abort"): "ABORTED",
+        ("TASKS", "acknowledged"): "STORING",
+        ("TASKS", "abort"): "ABORTED",
+        ("STORING", "stored"): "COMPLETED",
+        ("STORING", "abort"): "ABORTED",
+    },
+    [(state, event) for state in ("COMPLETED", "ABORTED") for event in get_args(CheckpointEvent)],
+    [
+        # Each step follows from the one before it, in the coordinator itself.
+        ("COORDINATORS", "acknowledged"),
+        ("COORDINATORS", "stored"),
+        ("TASKS", "snapshotted"),
+        ("TASKS", "stored"),
+        ("STORING", "snapshotted"),
+        ("STORING", "acknowledged"),
+    ],
+)
+
+MACHINES: tuple[Machine[Any, Any], ...] = (JOB, TASK, SLOT, WORKER, LINK, TASKMANAGER, CHECKPOINT)
 """Every machine there is: what the tests walk through and the documents draw."""

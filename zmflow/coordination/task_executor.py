@@ -97,6 +97,9 @@ class TaskExecutor:
             m.CancelTasks: self._cancel,
             m.OperatorEvent: lambda message: self._to_subtask(message, message.to_subtask),
             m.CollectAck: lambda message: self._to_subtask(message, message.subtask_index),
+            m.SnapshotCoordinator: lambda message: self._to_subtask(message, 0),
+            m.TriggerCheckpoint: self._about_checkpoint,
+            m.NotifyCheckpoint: self._about_checkpoint,
             m.GetLogs: lambda message: self._do(ReadLogs(message)),
         }
 
@@ -369,7 +372,18 @@ class TaskExecutor:
             tenure.deadline_ms = self._now_ms + message.grace_ms
         self._do(SendToWorker(message.allocation_id, message))
 
-    def _to_subtask(self, message: m.OperatorEvent | m.CollectAck, subtask_index: int) -> None:
+    def _about_checkpoint(self, message: m.TriggerCheckpoint | m.NotifyCheckpoint) -> None:
+        tenure = self._slots.get(message.allocation_id)
+        if tenure is None or tenure.abandoned or tenure.state != "active":
+            self._tell(
+                message.allocation_id, f"dropped {type(message).__name__}: the worker is gone or going"
+            )
+            return
+        self._do(SendToWorker(message.allocation_id, message))
+
+    def _to_subtask(
+        self, message: m.OperatorEvent | m.CollectAck | m.SnapshotCoordinator, subtask_index: int
+    ) -> None:
         tenure = self._slots.of_subtask(message.job_id, message.vertex_id, max(0, subtask_index))
         if tenure is None or tenure.abandoned or tenure.state != "active":
             sentence = f"dropped {type(message).__name__} to {message.vertex_id}/{subtask_index}: gone"
@@ -388,7 +402,12 @@ class TaskExecutor:
             self._worker_ready(tenure, message)
         elif isinstance(message, m.TaskStateChanged):
             self._task_changed(tenure, message)
-        elif isinstance(message, (m.TaskMetrics, m.OperatorEvent, m.CollectedRows)):
+        elif isinstance(message, (m.CheckpointAcknowledged, m.CheckpointDeclined, m.AwaitsCheckpoint)):
+            if message.attempt_id in tenure.attempts:
+                self._report(msgspec.structs.replace(message, epoch=self._epoch, allocation_id=allocation))
+            else:
+                self._tell(message.attempt_id, f"ignored {type(message).__name__}: no live attempt")
+        elif isinstance(message, (m.TaskMetrics, m.OperatorEvent, m.CollectedRows, m.CoordinatorSnapshot)):
             self._report(msgspec.structs.replace(message, epoch=self._epoch))
         else:
             name = type(message).__name__

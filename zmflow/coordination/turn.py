@@ -33,6 +33,10 @@ class Turn:
         """The message leaves after those decided before it."""
         self.effects.append(Send(peer, message))
 
+    def do(self, effect: Effect) -> None:
+        """Carry this out after what was decided before it."""
+        self.effects.append(effect)
+
     def log(self, level: Literal["debug", "info", "warning", "error"], sentence: str, **fields: str) -> None:
         """A line for the log of the JobManager."""
         self.effects.append(Log(level, sentence, fields))

@@ -201,7 +201,8 @@ class NotifyCheckpoint(ControlMessage, frozen=True):
 
 class AwaitsCheckpoint(ControlMessage, frozen=True):
     allocation_id: str
-    attempt_id: str  # RUNNING until a checkpoint it took part in after this is complete
+    attempt_id: str  # RUNNING until a checkpoint with a greater number that it took part in is complete
+    after_checkpoint: int = 0  # the newest one it took part in before its input had ended
 
 
 _encoder = msgspec.msgpack.Encoder()

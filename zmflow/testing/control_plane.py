@@ -16,7 +16,9 @@ from typing import TypeVar
 from zmflow.config import Settings
 from zmflow.coordination.dispatcher import Dispatcher
 from zmflow.coordination.effects import (
+    CheckpointStored,
     DeadlinePassed,
+    DiscardCheckpoint,
     Effect,
     Event,
     FromJobManager,
@@ -32,26 +34,22 @@ from zmflow.coordination.effects import (
     SendToJobManager,
     SendToWorker,
     StartWorker,
+    StoreCheckpoint,
     WorkerExited,
 )
 from zmflow.coordination.task_executor import TaskExecutor
 from zmflow.ids import Epoch, TaskManagerId
+from zmflow.protocol.checkpoint_metadata import CheckpointMetadata
 from zmflow.protocol.messages import (
-    CancelTasks,
-    DataEndpoint,
-    DeployTasks,
     FreeSlot,
     Hello,
     LogChunk,
     Message,
     ResourceProfile,
-    TaskDeployment,
-    TaskFailure,
-    TaskState,
-    TaskStateChanged,
-    WorkerReady,
+    TriggerCheckpoint,
 )
 from zmflow.protocol.versions import Versions
+from zmflow.testing.scripted_worker import Behaviour, ScriptedWorker
 
 __all__ = [
     "RESOURCES",
@@ -73,63 +71,6 @@ VERSIONS = Versions(1, "3.11", "0.1.0")
 
 RESOURCES = ResourceProfile(4_000, 8 * 2**30, 2 * 2**30)
 """What a TaskManager has: 4 cores, 8 GiB, of which 2 GiB managed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Behaviour:
-    """What a scripted worker does."""
-
-    becomes_ready: bool = True
-    finishes: bool = True  # tasks end by themselves; otherwise they run until they are cancelled
-    obeys_cancel: bool = True
-    leaves: bool = True  # ends when its slot is freed
-    failure: TaskFailure | None = None  # its first task fails with this
-    failures: int = 1_000_000  # attempts of it that do; later ones do not
-
-
-@dataclass(slots=True)
-class ScriptedWorker:
-    """A worker process that follows a ``Behaviour``."""
-
-    allocation_id: str
-    behaviour: Behaviour
-    pid: int
-    live: dict[str, TaskDeployment] = field(default_factory=dict)
-    received: list[Message] = field(default_factory=list)
-
-    def start(self) -> list[Message]:
-        """The first messages of its life."""
-        if not self.behaviour.becomes_ready:
-            return []
-        address = f"ipc://{self.allocation_id}"
-        return [WorkerReady(0, self.allocation_id, self.pid, DataEndpoint("h", address, ""))]
-
-    def take(self, message: Message) -> list[Message]:
-        """What it answers."""
-        self.received.append(message)
-        if isinstance(message, DeployTasks):
-            return self._deploy(message)
-        if isinstance(message, CancelTasks) and self.behaviour.obeys_cancel:
-            return [self.report(a, "CANCELED") for a in message.attempt_ids if a in self.live]
-        return []
-
-    def report(self, attempt: str, state: TaskState, failure: TaskFailure | None = None) -> TaskStateChanged:
-        """A report of a task's state; a terminal one ends the task."""
-        if state in ("FINISHED", "FAILED", "CANCELED"):
-            self.live.pop(attempt, None)
-        return TaskStateChanged(0, self.allocation_id, attempt, state, failure)
-
-    def _deploy(self, message: DeployTasks) -> list[Message]:
-        answers: list[Message] = []
-        for task in message.tasks:
-            self.live[task.attempt_id] = task
-            answers += [self.report(task.attempt_id, "INITIALIZING"), self.report(task.attempt_id, "RUNNING")]
-        first = message.tasks[0]
-        if self.behaviour.failure is not None and first.attempt_number < self.behaviour.failures:
-            answers.append(self.report(first.attempt_id, "FAILED", self.behaviour.failure))
-        elif self.behaviour.finishes:
-            answers += [self.report(attempt, "FINISHED") for attempt in list(self.live)]
-        return answers
 
 
 @dataclass(slots=True)
@@ -196,6 +137,10 @@ class ControlPlane:
         self.logs: list[Log] = []
         self.taskmanagers: dict[str, ScriptedTaskManager] = {}
         self.clients: dict[bytes, Client] = {}
+        self.stored: dict[str, CheckpointMetadata] = {}  # by location
+        self.discarded: list[DiscardCheckpoint] = []
+        self.storage_error = ""  # why no metadata can be stored
+        self.storage_hangs = False
         self._links: dict[tuple[str, str], deque[tuple[int, Callable[[], None]]]] = {}
         self._sequence = itertools.count()
         self._pids = itertools.count(1000)
@@ -380,6 +325,23 @@ class ControlPlane:
                 self.logs.append(effect)
             elif isinstance(effect, Send):
                 self._send(effect)
+            elif isinstance(effect, StoreCheckpoint):
+                self._post("jm", "storage", lambda order=effect: self._store(order))  # type: ignore[misc]
+            elif isinstance(effect, DiscardCheckpoint):
+                self._post("jm", "storage", lambda order=effect: self._discard(order))  # type: ignore[misc]
+
+    def _store(self, order: StoreCheckpoint) -> None:
+        if self.storage_hangs:
+            return
+        if not self.storage_error:
+            self.stored[order.location] = order.metadata
+        answer = CheckpointStored(order.job_id, order.checkpoint_id, self.storage_error)
+        self._post("storage", "jm", lambda: self._dispatch(answer))
+
+    def _discard(self, order: DiscardCheckpoint) -> None:
+        self.discarded.append(order)
+        if not order.names:
+            self.stored.pop(order.location, None)
 
     def _send(self, effect: Send) -> None:
         target = effect.peer.decode()
@@ -433,11 +395,27 @@ class ControlPlane:
             if worker is None:
                 return
             self._answer(name, worker, worker.take(effect.message))
+            if isinstance(effect.message, TriggerCheckpoint):
+                for attempt in effect.message.attempt_ids:
+                    self._pass_barrier(worker, attempt, effect.message.barrier.checkpoint_id)
             if isinstance(effect.message, FreeSlot) and worker.behaviour.leaves:
                 del self.taskmanagers[name].workers[allocation]
                 self._exit(name, allocation, "ended by itself")
 
         self._post(name, allocation, deliver)
+
+    def _pass_barrier(self, worker: ScriptedWorker, attempt: str, checkpoint_id: int) -> None:
+        """A barrier reaches a task, which answers and passes it on."""
+        task = worker.live.get(attempt)
+        if task is None or (attempt, checkpoint_id) in worker.barriers:
+            return
+        worker.barriers.add((attempt, checkpoint_id))
+        self._answer(self._home(worker), worker, worker.snapshot(attempt, checkpoint_id))
+        there = {other.allocation_id: other for other in self.workers}
+        for partition in task.partitions:
+            for target in partition.targets:
+                if target.allocation_id in there:
+                    self._pass_barrier(there[target.allocation_id], target.attempt_id, checkpoint_id)
 
     def _answer(self, name: str, worker: ScriptedWorker, messages: list[Message]) -> None:
         for message in messages:

@@ -159,7 +159,7 @@ SAMPLES: list[m.Message] = [
     m.CheckpointAcknowledged(3, "a3-1", "9f/v1/0/0", 9, _FILE, _METRICS),
     m.CheckpointDeclined(3, "a3-1", "9f/v1/0/0", 9, "it cannot be written"),
     m.NotifyCheckpoint(3, "a3-1", 9, True),
-    m.AwaitsCheckpoint(3, "a3-1", "9f/v1/0/0"),
+    m.AwaitsCheckpoint(3, "a3-1", "9f/v1/0/0", 8),
     m.GetCheckpoints(3, 7, "9f", 9),
     m.CheckpointStatistics(3, 7, "9f", _CHECKPOINTS, [_RECORD]),
 ]

@@ -1,0 +1,469 @@
+"""The checkpoints of one job: when one is triggered, whom it waits for, when it is complete.
+
+A checkpoint goes through the table of ``states.CHECKPOINT``. First the split enumerators of all sources are
+snapshotted. Only then the tasks without running inputs are told to send barriers: what an enumerator had
+assigned before its snapshot is on the connections ahead of that, so each split is in one snapshot and not in
+two. Every task that had not finished acknowledges. The metadata is written last, and when it is where it
+belongs everybody is told, and what is older is superfluous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from zmflow.coordination.checkpoint_history import CheckpointHistory
+from zmflow.coordination.checkpoint_settings import CheckpointSettings
+from zmflow.coordination.completed_checkpoints import CompletedCheckpoint, CompletedCheckpoints
+from zmflow.coordination.effects import DiscardCheckpoint, StoreCheckpoint
+from zmflow.coordination.execution_graph import Execution
+from zmflow.coordination.job_layout import JobLayout
+from zmflow.coordination.pending_checkpoint import PendingCheckpoint
+from zmflow.coordination.resource_manager import ResourceManager
+from zmflow.coordination.restore_assignment import Restores
+from zmflow.coordination.scheduler import Scheduler
+from zmflow.coordination.slots import Subtask
+from zmflow.coordination.turn import Turn
+from zmflow.ids import JobId
+from zmflow.protocol.checkpoint_statistics import CheckpointRecord, CheckpointSummary
+from zmflow.protocol.checkpoints import (
+    AwaitsCheckpoint,
+    CheckpointAcknowledged,
+    CheckpointDeclined,
+    CheckpointKind,
+    CoordinatorSnapshot,
+    NotifyCheckpoint,
+    SnapshotCoordinator,
+    SubtaskRestore,
+    TriggerCheckpoint,
+)
+from zmflow.protocol.messages import JobState, TaskFailure
+
+__all__ = ["CheckpointAnswer", "CheckpointCoordinator"]
+
+WAITED_FOR_SHOWN_MAX = 3
+"""Tasks a late checkpoint names: one culprit is usually enough to find the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointAnswer:
+    """What became of a checkpoint that somebody asked for; ``failure`` is empty when it is complete."""
+
+    request: object
+    checkpoint_id: int
+    location: str
+    failure: str
+
+
+class CheckpointCoordinator:
+    """The checkpoints of one job.
+
+    Args:
+        scheduler: whose layout and slots are asked anew each time: they change when the job scales.
+        chance: numbers from 0 to 1, for the instant of the first checkpoint.
+    """
+
+    def __init__(
+        self,
+        job_id: JobId,
+        settings: CheckpointSettings,
+        scheduler: Scheduler,
+        resources: ResourceManager,
+        chance: Callable[[], float],
+    ) -> None:
+        self._job_id = job_id
+        self._settings = settings
+        self._scheduler = scheduler
+        self._resources = resources
+        self._chance = chance
+        self._pending: dict[int, PendingCheckpoint] = {}
+        self._completed = CompletedCheckpoints(settings.retained)
+        self._history = CheckpointHistory()
+        self._restores = Restores()
+        self._newest_id = 0
+        self._failures_in_a_row = 0
+        self._failure: TaskFailure | None = None
+        self._answers: list[CheckpointAnswer] = []
+        self._due_ms: int | None = None  # the next periodic one
+        self._completed_ms: int | None = None
+        self._at_once = False  # the next one waits neither for its time nor for a pause
+        self._news = False
+        self._awaiting: dict[str, int] = {}  # attempts that need one with a greater number than this
+
+    # -- what people see --------------------------------------------------------------------------
+
+    def summary(self) -> CheckpointSummary | None:
+        """All checkpoints in one line; None for a job that takes none."""
+        if not self._settings.enabled and not self._newest_id:
+            return None
+        return self._history.summary(self._settings.interval_ms, len(self._pending), self._restores.newest_id)
+
+    def records(self, now_ms: int, detailed_id: int) -> list[CheckpointRecord]:
+        """The newest checkpoints, one of them task by task."""
+        return self._history.records(self._pending.values(), now_ms, detailed_id)
+
+    def note(self) -> str:
+        """What a restart means for the sources of this job."""
+        latest = self._completed.latest
+        if latest is not None:
+            return f"A restart goes on from checkpoint {latest.checkpoint_id}."
+        if self._settings.enabled:
+            return "After a restart sources read from their beginning: no checkpoint is complete yet."
+        return "After a restart sources read from their beginning: the job takes no checkpoints."
+
+    # -- triggers ---------------------------------------------------------------------------------
+
+    def started(self, turn: Turn) -> None:
+        """All tasks are deployed. The first checkpoint is at a random time, as in Flink, or all jobs that
+        begin with a TaskManager would snapshot together for ever."""
+        if self._settings.enabled:
+            least_ms = self._settings.min_pause_ms
+            spread_ms = self._settings.interval_ms - least_ms
+            self._due_ms = turn.now_ms + least_ms + int(self._chance() * (spread_ms + 1))
+            self._look_who_waits()
+
+    def trigger(
+        self, turn: Turn, kind: CheckpointKind, location: str = "", request: object | None = None
+    ) -> str:
+        """Begin a snapshot that somebody asks for, whatever else is under way.
+
+        Args:
+            location: where it goes; empty: where checkpoints go.
+            request: comes back with ``take_answers``.
+
+        Returns:
+            Why it cannot be taken now, without a full stop; empty when it begins.
+        """
+        if not self._settings.streaming:
+            return "a job in BATCH mode takes none"
+        if not self._every_task_runs:
+            return "not all of its tasks run"
+        self._begin(turn, kind, location, request)
+        return ""
+
+    def take_answers(self) -> list[CheckpointAnswer]:
+        """What became of requests since the last call."""
+        answers, self._answers = self._answers, []
+        return answers
+
+    def take_news(self) -> bool:
+        """Whether a checkpoint began or ended since the last call."""
+        news, self._news = self._news, False
+        return news
+
+    def proceed(self, turn: Turn) -> None:
+        """Give up what takes too long, and begin what is due. Called while the job is RUNNING."""
+        for pending in list(self._pending.values()):
+            if turn.now_ms >= pending.triggered_ms + self._settings.timeout_ms:
+                self._abort(turn, pending, self._lateness(pending), counted=True)
+        due_ms = self._next_ms()
+        if due_ms is not None and turn.now_ms >= due_ms and self._failure is None:
+            self._begin(turn, "checkpoint")
+
+    def deadline_ms(self) -> int | None:
+        """When ``proceed`` has something to do although nothing has happened."""
+        instants = [self._next_ms()]
+        instants += [pending.triggered_ms + self._settings.timeout_ms for pending in self._pending.values()]
+        return min((instant for instant in instants if instant is not None), default=None)
+
+    def _next_ms(self) -> int | None:
+        """When the next checkpoint is to begin; None: not before something happens."""
+        if self._due_ms is None or self._periodic_count >= self._settings.concurrent_max:
+            return None
+        if not self._every_task_runs:
+            return None
+        if self._at_once:
+            return 0
+        if self._completed_ms is None:
+            return self._due_ms
+        return max(self._due_ms, self._completed_ms + self._settings.min_pause_ms)
+
+    @property
+    def _periodic_count(self) -> int:
+        return sum(pending.kind == "checkpoint" for pending in self._pending.values())
+
+    @property
+    def _layout(self) -> JobLayout:
+        return self._scheduler.layout
+
+    @property
+    def _every_task_runs(self) -> bool:
+        executions = self._layout.executions
+        running = executions.count("RUNNING")
+        return running > 0 and running + executions.count("FINISHED") == executions.total
+
+    def _begin(
+        self, turn: Turn, kind: CheckpointKind, location: str = "", request: object | None = None
+    ) -> None:
+        self._newest_id += 1
+        number = self._newest_id
+        if kind == "checkpoint":
+            self._at_once = False
+            if self._settings.enabled:
+                self._due_ms = turn.now_ms + self._settings.interval_ms
+        coordinators = {source: self._layout.coordinators[source] for source in self._layout.unread_sources()}
+        pending = PendingCheckpoint(
+            number,
+            kind,
+            location or self._settings.location(self._job_id, number),
+            turn.now_ms,
+            turn.wall_ms,
+            coordinators,
+            request,
+        )
+        self._pending[number] = pending
+        self._news = True
+        turn.tell(self._job_id, f"{kind} {number} begins")
+        for source, coordinator in coordinators.items():
+            message = SnapshotCoordinator(turn.epoch, self._job_id, source, number, coordinator)
+            self._resources.send(turn, self._place((source, 0))[0], message)
+        if not coordinators:
+            self._begin_tasks(turn, pending)
+
+    def _place(self, subtask: Subtask) -> tuple[str, str]:
+        """The TaskManager and the allocation a subtask is in."""
+        logical = self._layout.sharing.logical_slot(subtask)
+        assert logical is not None, f"{subtask} is nowhere"
+        return logical.physical.taskmanager_id, logical.physical.allocation_id
+
+    def _begin_tasks(self, turn: Turn, pending: PendingCheckpoint) -> None:
+        pending.advance("snapshotted")
+        pending.begin_tasks(self._layout)
+        by_slot: dict[tuple[str, str], list[str]] = {}
+        for execution in self._layout.heads():
+            by_slot.setdefault(self._place(execution.subtask), []).append(execution.attempt_id)
+        for (taskmanager, allocation), attempts in by_slot.items():
+            message = TriggerCheckpoint(turn.epoch, allocation, attempts, pending.barrier)
+            self._resources.send(turn, taskmanager, message)
+        if not pending.tasks:
+            self._abort(turn, pending, "All tasks have finished.")
+
+    # -- what it waits for ------------------------------------------------------------------------
+
+    def coordinator_snapshot(self, turn: Turn, message: CoordinatorSnapshot) -> None:
+        """The snapshot of a split enumerator is here, or cannot be taken."""
+        pending = self._pending.get(message.checkpoint_id)
+        source = message.vertex_id
+        if pending is None or pending.coordinators.get(source) != message.coordinator_number:
+            turn.tell(self._job_id, f"ignored a snapshot of the enumerator of {source}: not waited for")
+            return
+        if message.failure:
+            name = self._layout.vertex_names([(source, 0)])[0]
+            why = f"The split enumerator of {name} could not be snapshotted: {message.failure}"
+            self._abort(turn, pending, why, counted=True)
+            return
+        del pending.coordinators[source]
+        pending.coordinator_states[source] = message.state
+        if not pending.coordinators:
+            self._begin_tasks(turn, pending)
+
+    def acknowledged(self, turn: Turn, message: CheckpointAcknowledged) -> None:
+        """A task has written its snapshot."""
+        pending = self._pending.get(message.checkpoint_id)
+        execution = self._layout.executions.get(message.attempt_id)
+        if (
+            pending is None
+            or execution is None
+            or not pending.acknowledge(message, execution.vertex_name, turn.now_ms)
+        ):
+            self._too_late(turn, message)
+            return
+        if pending.tasks:
+            return
+        mixed = pending.half_union()
+        if mixed:
+            names = self._layout.vertex_names([(mixed, 0)])
+            why = f"Some tasks of {names[0]} have finished, and it holds state that every task gets all of."
+            self._abort(turn, pending, why)
+            return
+        pending.acknowledged_by_all(self._job_id, self._layout)
+        if pending.location:
+            number, location = pending.checkpoint_id, pending.location
+            turn.do(StoreCheckpoint(self._job_id, number, location, pending.metadata))
+        else:
+            self._complete(turn, pending)
+
+    def _too_late(self, turn: Turn, message: CheckpointAcknowledged) -> None:
+        number = message.checkpoint_id
+        turn.tell(message.attempt_id, f"ignored its part of checkpoint {number}: not waited for")
+        location = self._history.location_of(number)
+        if location and message.state is not None and message.state.path:
+            turn.do(DiscardCheckpoint(self._job_id, location, (message.state.path,)))
+
+    def declined(self, turn: Turn, message: CheckpointDeclined) -> None:
+        """A task cannot take part."""
+        pending = self._pending.get(message.checkpoint_id)
+        subtask = pending.tasks.get(message.attempt_id) if pending is not None else None
+        if pending is None or subtask is None:
+            turn.tell(message.attempt_id, f"ignored that it declines checkpoint {message.checkpoint_id}")
+            return
+        why = f"{self._layout.task_name(subtask)} could not take part: {message.reason}"
+        self._abort(turn, pending, why, counted=True)
+
+    def stored(self, turn: Turn, checkpoint_id: int, error: str) -> None:
+        """The metadata of a checkpoint was written, or was not."""
+        pending = self._pending.get(checkpoint_id)
+        if pending is None:
+            turn.tell(self._job_id, f"checkpoint {checkpoint_id} was stored too late")
+        elif error:
+            self._abort(turn, pending, f"Its metadata could not be stored: {error}", counted=True)
+        else:
+            self._complete(turn, pending)
+
+    # -- tasks end, or wait for their last checkpoint ---------------------------------------------
+
+    def task_finished(self, turn: Turn, execution: Execution) -> None:
+        """A task has finished. What waits for its part waits in vain: the next one does without it."""
+        self._awaiting.pop(execution.attempt_id, None)
+        unread = self._layout.unread_sources()
+        for pending in list(self._pending.values()):
+            if execution.attempt_id in pending.tasks:
+                name = self._layout.task_name(execution.subtask)
+                self._abort(turn, pending, f"{name} finished before it took part.")
+                self._at_once = self._at_once or pending.kind == "checkpoint"
+            elif pending.state == "COORDINATORS" and execution.subtask[0] not in unread:
+                # Its enumerator has nothing left to say, and may be gone before it answers.
+                pending.coordinators.pop(execution.subtask[0], None)
+                if not pending.coordinators:
+                    self._begin_tasks(turn, pending)
+
+    def awaits(self, turn: Turn, message: AwaitsCheckpoint) -> None:
+        """A task has only to commit: a checkpoint begins at once, unless one that is under way will do."""
+        if self._layout.executions.get(message.attempt_id) is None or not self._settings.enabled:
+            turn.tell(message.attempt_id, "ignored that it awaits a checkpoint: stale, or there are none")
+            return
+        self._awaiting[message.attempt_id] = message.after_checkpoint
+        self._look_who_waits()
+
+    def _look_who_waits(self) -> None:
+        """Begin a checkpoint at once if a task waits for one and none of those under way will do."""
+        executions = self._layout.executions
+        for attempt, after in list(self._awaiting.items()):
+            execution = executions.get(attempt)
+            if execution is None or execution.state != "RUNNING":
+                del self._awaiting[attempt]
+            elif not any(p.kind != "savepoint" and p.checkpoint_id > after for p in self._pending.values()):
+                self._at_once = True
+
+    # -- the end of a checkpoint ------------------------------------------------------------------
+
+    def _complete(self, turn: Turn, pending: PendingCheckpoint) -> None:
+        number = pending.checkpoint_id
+        metadata = pending.metadata
+        del self._pending[number]
+        pending.advance("stored")
+        pending.end(turn.now_ms)
+        self._history.add(pending)
+        self._news = True
+        self._failures_in_a_row = 0
+        self._completed_ms = turn.now_ms
+        turn.tell(self._job_id, f"{pending.kind} {number} is complete")
+        if pending.request is not None:
+            self._answers.append(CheckpointAnswer(pending.request, number, pending.location, ""))
+        if pending.kind != "savepoint":
+            # A savepoint is nobody's restart, so nothing is committed for it.
+            self._notify(turn, number, completed=True)
+            self._awaiting = {task: after for task, after in self._awaiting.items() if after >= number}
+        self._look_who_waits()
+        if not pending.subsumable:
+            return
+        for older in list(self._pending.values()):
+            if older.subsumable and older.checkpoint_id < number:
+                self._abort(turn, older, f"Checkpoint {number} was complete before it.")
+        for dropped in self._completed.add(CompletedCheckpoint(metadata, pending.location)):
+            self._discard(turn, dropped.location)
+
+    def _abort(self, turn: Turn, pending: PendingCheckpoint, why: str, *, counted: bool = False) -> None:
+        """Give a checkpoint up. ``counted``: it is a failure; above what is tolerated, the job's."""
+        number = pending.checkpoint_id
+        del self._pending[number]
+        pending.advance("abort")
+        pending.end(turn.now_ms, why, counted=counted)
+        self._history.add(pending)
+        self._news = True
+        turn.tell(self._job_id, f"{pending.kind} {number} is given up: {why}")
+        if pending.request is not None:
+            self._answers.append(CheckpointAnswer(pending.request, number, pending.location, why))
+        self._notify(turn, number, completed=False)
+        self._discard(turn, pending.location)
+        if not counted:
+            return
+        turn.log("warning", f"Checkpoint {number} failed: {why}", job=self._job_id)
+        if pending.kind == "checkpoint":
+            self._failures_in_a_row += 1
+            if self._failures_in_a_row > self._settings.failures_tolerated:
+                self._failure = self._job_failure(number, why)
+                self._failures_in_a_row = 0
+
+    def _job_failure(self, number: int, why: str) -> TaskFailure:
+        count = self._failures_in_a_row
+        row = f", {count} in a row" if count > 1 else ""
+        return TaskFailure(
+            "checkpoint",
+            f"Checkpoint {number} failed{row}: {why}",
+            hint="execution.checkpointing.tolerable-failed-checkpoints says how many in a row may fail.",
+        )
+
+    def take_failure(self) -> TaskFailure | None:
+        """Why the job has to restart, when checkpoints failed more often than is tolerated."""
+        failure, self._failure = self._failure, None
+        return failure
+
+    def abort_all(self, turn: Turn, why: str) -> None:
+        """Tasks are to restart, or the job ends: nothing that is under way can be completed."""
+        for pending in list(self._pending.values()):
+            self._abort(turn, pending, why)
+        self._due_ms = self._failure = None
+        self._at_once = False
+
+    def ended(self, turn: Turn, state: JobState) -> None:
+        """The job is in this terminal state: its checkpoints go, or stay as the settings say."""
+        self.abort_all(turn, f"The job is {state}.")
+        for checkpoint in self._completed.forget():
+            if not self._settings.keeps(state):
+                self._discard(turn, checkpoint.location)
+        self._history.forget_details()
+
+    def _notify(self, turn: Turn, number: int, *, completed: bool) -> None:
+        for slot in self._scheduler.pool:
+            if slot.shared is not None:
+                message = NotifyCheckpoint(turn.epoch, slot.allocation_id, number, completed)
+                self._resources.send(turn, slot.taskmanager_id, message)
+
+    def _discard(self, turn: Turn, location: str) -> None:
+        if location:
+            turn.do(DiscardCheckpoint(self._job_id, location))
+
+    def _lateness(self, pending: PendingCheckpoint) -> str:
+        limit = f"It was not complete after {self._settings.timeout_ms / 1000:g} s: it waited for"
+        if pending.state == "COORDINATORS":
+            names = self._layout.vertex_names([(source, 0) for source in pending.coordinators])
+            return f"{limit} the split enumerators of {', '.join(names)}."
+        if pending.state == "STORING":
+            return f"{limit} its metadata to be stored."
+        late = list(pending.tasks.values())
+        shown = ", ".join(self._layout.task_name(subtask) for subtask in late[:WAITED_FOR_SHOWN_MAX])
+        more = len(late) - WAITED_FOR_SHOWN_MAX
+        return f"{limit} {shown}" + (f" and {more} more." if more > 0 else ".")
+
+    # -- restores and checks ----------------------------------------------------------------------
+
+    def restores(self, layout: JobLayout, subtasks: Sequence[Subtask]) -> dict[Subtask, SubtaskRestore]:
+        """What these subtasks, which are being deployed, are restored from."""
+        return self._restores.assign(layout, subtasks, self._completed.latest)
+
+    def check(self) -> None:
+        """Whoever is waited for runs, and no more checkpoints are under way than may be."""
+        assert self._periodic_count <= self._settings.concurrent_max, list(self._pending)
+        assert list(self._pending) == sorted(self._pending), "checkpoints begin in the order of their numbers"
+        latest = self._completed.latest
+        executions = self._layout.executions
+        for number, pending in self._pending.items():
+            assert latest is None or number > latest.checkpoint_id or not pending.subsumable, number
+            assert pending.state not in ("COMPLETED", "ABORTED"), f"{number} is {pending.state}"
+            assert (pending.state == "COORDINATORS") >= bool(pending.coordinators), number
+            assert (pending.state == "TASKS") == bool(pending.tasks), f"{number} is {pending.state}"
+            for attempt in pending.tasks:
+                execution = executions.get(attempt)
+                assert execution is not None, f"{number} waits for {attempt}, which is over"
+                assert execution.state == "RUNNING", f"{number} waits for {attempt}: {execution.state}"

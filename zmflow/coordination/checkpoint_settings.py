@@ -1,0 +1,101 @@
+"""What the settings say about the checkpoints of one job, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zmflow.config import Settings
+from zmflow.config.checkpoint_options import (
+    CHECKPOINT_DIR,
+    CHECKPOINT_INTERVAL,
+    CHECKPOINT_MIN_PAUSE,
+    CHECKPOINT_RETENTION,
+    CHECKPOINT_STORAGE,
+    CHECKPOINT_TIMEOUT,
+    CHECKPOINTS_RETAINED,
+    CONCURRENT_CHECKPOINTS_MAX,
+    TOLERABLE_FAILED_CHECKPOINTS,
+)
+from zmflow.errors import ConfigurationError
+from zmflow.graph.job_graph import JobGraph
+
+__all__ = ["CheckpointSettings", "checkpoint_settings"]
+
+LEAST_INTERVAL_MS = 10
+"""Flink's least interval and least timeout: below it a job would do nothing but snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSettings:
+    """The settings of the checkpoints of one job.
+
+    ``interval_ms`` is -1 when it takes none by itself; ``directory`` is empty when its state stays in the
+    JobManager's memory.
+    """
+
+    streaming: bool
+    interval_ms: int
+    min_pause_ms: int
+    timeout_ms: int
+    concurrent_max: int
+    failures_tolerated: int
+    retained: int
+    retention: str
+    directory: str
+
+    @property
+    def enabled(self) -> bool:
+        """Whether checkpoints are taken periodically."""
+        return self.interval_ms > 0
+
+    def location(self, job_id: str, checkpoint_id: int) -> str:
+        """The directory of a checkpoint; empty: none, its state travels inside messages."""
+        return f"{self.directory}/{job_id}/chk-{checkpoint_id}" if self.directory else ""
+
+    def keeps(self, state: str) -> bool:
+        """Whether the retained checkpoints outlive a job that ended in this state. Those of a FINISHED job
+        never do: there is nothing to go on with."""
+        if self.retention == "RETAIN_ON_CANCELLATION":
+            return state in ("CANCELED", "FAILED")
+        return self.retention == "DELETE_ON_CANCELLATION" and state == "FAILED"
+
+
+def checkpoint_settings(graph: JobGraph, settings: Settings) -> CheckpointSettings:
+    """The settings of a job's checkpoints.
+
+    Args:
+        settings: the cluster's settings under those of the job.
+
+    Raises:
+        ConfigurationError: they contradict each other, or a duration is too short.
+    """
+    storage = settings[CHECKPOINT_STORAGE]
+    directory = settings[CHECKPOINT_DIR].rstrip("/")
+    if storage == "filesystem" and not directory:
+        raise ConfigurationError(
+            f"Checkpoints are to go to a file system, and {CHECKPOINT_DIR.key} is not set.",
+            hint=f"Set {CHECKPOINT_DIR.key} to a directory that every machine reaches.",
+        )
+    timeout_ms = settings[CHECKPOINT_TIMEOUT]
+    if timeout_ms < LEAST_INTERVAL_MS:
+        raise ConfigurationError(
+            f"The setting {CHECKPOINT_TIMEOUT.key} is too short.",
+            detail=f"{timeout_ms} ms; at least {LEAST_INTERVAL_MS} ms.",
+        )
+    streaming = graph.runtime_mode == "STREAMING"
+    interval_ms = settings[CHECKPOINT_INTERVAL]
+    min_pause_ms = max(0, settings[CHECKPOINT_MIN_PAUSE])
+    if interval_ms > 0:
+        # A pause that is longer than the interval is what decides, as in Flink.
+        interval_ms = max(interval_ms, min_pause_ms, LEAST_INTERVAL_MS)
+    return CheckpointSettings(
+        streaming,
+        interval_ms if interval_ms > 0 and streaming else -1,
+        min_pause_ms,
+        timeout_ms,
+        settings[CONCURRENT_CHECKPOINTS_MAX],
+        settings[TOLERABLE_FAILED_CHECKPOINTS],
+        settings[CHECKPOINTS_RETAINED],
+        settings[CHECKPOINT_RETENTION],
+        "" if storage == "jobmanager" else directory,
+    )
