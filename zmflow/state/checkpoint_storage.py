@@ -263,7 +263,7 @@ def parse_name(name: str) -> tuple[bool, str]:
         raise CheckpointStorageError(
             "A checkpoint file has an impossible name.",
             detail=repr(name if len(name) <= 2 * NAME_SIZE_MAX_BYTES else name[:NAME_SIZE_MAX_BYTES] + "…"),
-            hint=f"Names are letters, digits and _ . = -, at most {NAME_SIZE_MAX_BYTES}; before them {SHARED}.",
+            hint=f"{NAME_SIZE_MAX_BYTES} letters, digits and _ . = - at most, {SHARED} before them or not.",
         )
     return shared, plain
 
