@@ -1,4 +1,4 @@
-"""``python -m tests.chaos kill | neighbour``: what must hold while processes of a real cluster are killed."""
+"""``python -m tests.chaos kill | exactly-once | neighbour``: what holds while processes are killed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from pathlib import Path
 
 import msgspec
 
-from tests.chaos import kill, neighbour
-from tests.chaos.measurements import KillReport
+from tests.chaos import exactly_once, kill, neighbour
+from tests.chaos.measurements import Bounds, KillReport
 
 __all__ = ["main"]
 
 KILLS_PER_MINUTE_LEAST = 100 / 3
 """100 kills in the three minutes of the acceptance run."""
+
+
+EXACTLY_ONCE_BOUNDS = Bounds(detection_ms=1000, recovery_ms=2000, kills_least=0)
+"""Processing again within 2 s after a TaskManager was killed, state read from the checkpoint included."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -29,9 +33,13 @@ def _parser() -> argparse.ArgumentParser:
     killing.add_argument("--kills", type=int, metavar="N", help="stop after so many kills")
     killing.add_argument("--seed", type=int, default=7, help="of all decisions; default: 7")
     killing.add_argument("--logs", type=Path, metavar="DIR", help="keep the daemons' logs there")
+    once = commands.add_parser("exactly-once", help="kill -9 in and between checkpoints")
+    once.add_argument("--kills", type=int, default=200, metavar="N", help="how often to kill; default: 200")
+    once.add_argument("--seed", type=int, default=7, help="of all decisions; default: 7")
+    once.add_argument("--logs", type=Path, metavar="DIR", help="keep the daemons' logs there")
     beside = commands.add_parser("neighbour", help="what a killed worker does to the job beside it")
     beside.add_argument("--rounds", type=int, default=5, help="kills; default: 5")
-    for command in (killing, beside):
+    for command in (killing, once, beside):
         command.add_argument("--json", action="store_true", help="print the summary as JSON")
     return parser
 
@@ -43,6 +51,21 @@ def _kill(options: argparse.Namespace) -> bool:
         seconds=options.minutes * 60,
         kills_max=options.kills if options.kills is not None else sys.maxsize,
         bounds=replace(kill.STRICT, kills_least=least),
+        say=lambda line: print(line, file=sys.stderr if options.json else sys.stdout, flush=True),
+        log_dir=options.logs,
+    )
+    if options.json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        _print_kills(report)
+    return report.holds
+
+
+def _exactly_once(options: argparse.Namespace) -> bool:
+    report = exactly_once.run(
+        seed=options.seed,
+        kills_max=options.kills,
+        bounds=EXACTLY_ONCE_BOUNDS,
         say=lambda line: print(line, file=sys.stderr if options.json else sys.stdout, flush=True),
         log_dir=options.logs,
     )
@@ -94,7 +117,8 @@ def _print_kills(report: KillReport) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code is 1 when something does not hold."""
     options = _parser().parse_args(arguments)
-    return 0 if {"kill": _kill, "neighbour": _neighbour}[options.command](options) else 1
+    runs = {"kill": _kill, "exactly-once": _exactly_once, "neighbour": _neighbour}
+    return 0 if runs[options.command](options) else 1
 
 
 if __name__ == "__main__":

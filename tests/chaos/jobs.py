@@ -82,10 +82,11 @@ class JobOrder:
     work_ms: int
     strategy: str
     overwrite: bool  # of the file sinks
+    settings: tuple[tuple[str, str], ...] = ()
 
     def configuration(self) -> Configuration:
         """Its settings."""
-        return Configuration.from_dict(RESTARTS[self.strategy])
+        return Configuration.from_dict({**RESTARTS[self.strategy], **dict(self.settings)})
 
 
 # -- sources --------------------------------------------------------------------------------------

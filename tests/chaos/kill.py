@@ -14,7 +14,7 @@ from tests.chaos.measurements import Bounds, KillReport, report_of
 from tests.chaos.plan import job_orders, kill_decisions
 from tests.chaos.stalls import StallWatch
 
-__all__ = ["STRICT", "run"]
+__all__ = ["STRICT", "line_of_job", "line_of_kill", "run"]
 
 TASKMANAGERS = 4
 SLOTS = 2
@@ -32,7 +32,8 @@ CLUSTER = {
 }
 
 
-def _line_of_kill(kill: Kill) -> str:
+def line_of_kill(kill: Kill) -> str:
+    """A kill, for people."""
     names = ", ".join(name for _, name in kill.victim.jobs) or "no job"
     return (
         f"kill {kill.number:<4} {kill.victim.title} (pid {kill.victim.pid}, {names}): noticed after "
@@ -40,7 +41,8 @@ def _line_of_kill(kill: Kill) -> str:
     ).rstrip()
 
 
-def _line_of_job(job: JobRun) -> str:
+def line_of_job(job: JobRun) -> str:
+    """A job that has ended, for people."""
     times = f"restarted {job.restarts} times" if job.restarts != 1 else "restarted once"
     outcome = f"WRONG, {job.fault}" if job.fault else "right result"
     seconds = (job.ended_ms - job.submitted_ms) / 1000
@@ -65,10 +67,10 @@ def run(
     began, began_ms = time.monotonic(), wall_ms()
 
     def killed(kill: Kill) -> None:
-        say(f"{(kill.killed_ms - began_ms) / 1000:7.2f} s  {_line_of_kill(kill)}")
+        say(f"{(kill.killed_ms - began_ms) / 1000:7.2f} s  {line_of_kill(kill)}")
 
     def ended(job: JobRun) -> None:
-        say(f"{(job.ended_ms - began_ms) / 1000:7.2f} s  {_line_of_job(job)}")
+        say(f"{(job.ended_ms - began_ms) / 1000:7.2f} s  {line_of_job(job)}")
 
     values = {**CLUSTER, "env.log.dir": str(log_dir.absolute())} if log_dir is not None else CLUSTER
     with StallWatch() as watch, ChaosCluster(TASKMANAGERS, SLOTS, values) as cluster:

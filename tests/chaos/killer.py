@@ -21,6 +21,9 @@ NOTICE_TIMEOUT_S = 10.0
 VICTIM_TIMEOUT_S = 30.0
 """How long to wait for somebody to kill: between two jobs a cluster has no workers for some 100 ms."""
 
+CHECKPOINT_TIMEOUT_S = 1.0
+"""How long to wait for a checkpoint to be under way: jobs have one every half second."""
+
 POLL_INTERVAL_S = 0.01
 
 
@@ -85,6 +88,8 @@ class Killer:
 
     def __init__(self, cluster: ChaosCluster, decisions: Iterator[KillDecision]) -> None:
         self.kills: list[Kill] = []
+        self.in_checkpoint = 0
+        """How many of them came while a checkpoint was under way."""
         self._cluster = cluster
         self._decisions = decisions
         self._client = cluster.client()
@@ -126,6 +131,8 @@ class Killer:
         give_up = time.monotonic() + VICTIM_TIMEOUT_S
         while time.monotonic() < give_up:
             victim = choose(decision, self._client.cluster_status(), self._cluster)
+            if decision.in_checkpoint and victim is not None:
+                self._await_checkpoint(victim)
             killed_ms = wall_ms()
             if victim is not None and signal_marked(victim.pid, self._cluster.mark):
                 noticed_ms = self._await_notice(victim)
@@ -135,6 +142,18 @@ class Killer:
                 return Kill(len(self.kills) + 1, victim, killed_ms, noticed_ms, self._said_about(victim))
             self._pass_time(time.monotonic() + POLL_INTERVAL_S)
         raise AssertionError(f"There was no {decision.victim} to kill for {VICTIM_TIMEOUT_S:g} s.")
+
+    def _await_checkpoint(self, victim: Victim) -> None:
+        """Wait until a checkpoint of a job that will lose a slot is under way, or was so long not."""
+        give_up = time.monotonic() + CHECKPOINT_TIMEOUT_S
+        while time.monotonic() < give_up and victim.jobs:
+            with contextlib.suppress(ZmflowError):
+                for job_id, _ in victim.jobs:
+                    checkpoints = self._client.get_job(job_id).checkpoints
+                    if checkpoints is not None and checkpoints.in_progress:
+                        self.in_checkpoint += 1
+                        return
+            self._cluster.poll(0)
 
     def _await_notice(self, victim: Victim) -> float:
         give_up = time.monotonic() + NOTICE_TIMEOUT_S

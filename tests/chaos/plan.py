@@ -7,13 +7,14 @@ the same seed decides the same whatever the machine's speed makes of it.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from tests.chaos.jobs import KINDS, JobOrder
+from tests.chaos.jobs import KINDS, JobKind, JobOrder
 
-__all__ = ["KillDecision", "job_orders", "kill_decisions"]
+__all__ = ["KillDecision", "exactly_once_orders", "job_orders", "kill_decisions"]
 
 WAIT_LEAST_MS = 300
 WAIT_BEYOND_MS = 1100
@@ -25,6 +26,9 @@ REPLACED_AFTER_MS = (50, 800)
 
 WORKER_SHARE = 0.6
 """Kills of a single worker; the others take a whole TaskManager."""
+
+EXACTLY_ONCE_WORK_MS = (3000, 6000)
+"""Some checkpoints and some kills long."""
 
 WORK_MS = (800, 2000)
 """What a job takes when nobody disturbs it: about as long as the breaks between kills that concern it."""
@@ -39,9 +43,18 @@ class KillDecision:
     place: int
     slot: int
     replaced_after_ms: int
+    in_checkpoint: bool = False  # not before a checkpoint of a job there is under way
 
 
-def kill_decisions(seed: int, taskmanagers: int, slots: int) -> Iterator[KillDecision]:
+IN_CHECKPOINT_SHARE = 0.5
+"""Kills that wait for a checkpoint to be under way, where jobs have any: they hit those who write it."""
+
+CHECKPOINT_INTERVAL_MS = 500
+
+
+def kill_decisions(
+    seed: int, taskmanagers: int, slots: int, *, in_checkpoint_share: float = 0.0
+) -> Iterator[KillDecision]:
     """The kills of a run, without end."""
     chance = random.Random(f"kills of {seed}")
     while True:
@@ -51,6 +64,7 @@ def kill_decisions(seed: int, taskmanagers: int, slots: int) -> Iterator[KillDec
             place=chance.randrange(taskmanagers),
             slot=chance.randrange(slots),
             replaced_after_ms=chance.randint(*REPLACED_AFTER_MS),
+            in_checkpoint=in_checkpoint_share > 0 and chance.random() < in_checkpoint_share,
         )
 
 
@@ -67,4 +81,27 @@ def job_orders(seed: int, lane: int) -> Iterator[JobOrder]:
                 work_ms=chance.randint(*WORK_MS),
                 strategy=chance.choice(["fixed-delay", "exponential-delay"]),
                 overwrite=chance.random() < 0.5,
+            )
+
+
+def exactly_once_orders(
+    seed: int, lane: int, checkpoints: Path, kinds: Sequence[JobKind]
+) -> Iterator[JobOrder]:
+    """The jobs of one lane of the exactly-once run, without end."""
+    chance = random.Random(f"exactly-once jobs of {seed} in lane {lane}")
+    number = 0
+    while True:
+        for kind in chance.sample(list(kinds), len(kinds)):
+            number += 1
+            yield JobOrder(
+                name=f"{kind.name}-{lane}-{number}",
+                kind=kind,
+                work_ms=chance.randint(*EXACTLY_ONCE_WORK_MS),
+                strategy="exponential-delay",
+                overwrite=False,
+                settings=(
+                    ("execution.checkpointing.interval", f"{CHECKPOINT_INTERVAL_MS} ms"),
+                    ("execution.checkpointing.dir", str(checkpoints)),
+                    ("execution.checkpointing.tolerable-failed-checkpoints", "100"),
+                ),
             )

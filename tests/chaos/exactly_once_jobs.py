@@ -1,0 +1,169 @@
+"""Jobs whose output tells every record that is lost or counts twice: checkpointed, with exactly-once sinks.
+
+What they write does not depend on who read what when, so each line of the output is known beforehand.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.chaos.jobs import BURST, KEYS, JobKind, Workload, difference, paced_numbers
+from zmflow import (
+    AggregateFunction,
+    DataStream,
+    KeyedProcessFunction,
+    MapStateDescriptor,
+    StreamExecutionEnvironment,
+    Time,
+    TumblingEventTimeWindows,
+    WatermarkStrategy,
+)
+from zmflow.connectors import TextFileSink
+
+__all__ = ["kinds"]
+
+WINDOW = 50 * BURST
+"""Event time, which is the number itself, of a window: fifty beats of a source, so that some hundred windows
+close while the job runs, and some in every recovery."""
+
+
+def visible_lines(directory: Path) -> tuple[list[str], str]:
+    """The lines of everything that was committed, and what is wrong with the files themselves."""
+    lines: list[str] = []
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            if name.startswith((".", "_")) or "inprogress" in name:
+                return [], f"{name} was left behind"
+            lines += (Path(folder) / name).read_text().splitlines()
+    return lines, ""
+
+
+def fault_of(directory: Path, expected: Iterable[str]) -> str:
+    """What is wrong with the output; "" when it is what it must be."""
+    lines, fault = visible_lines(directory)
+    return fault or difference(lines, expected, what=directory.name)
+
+
+def keyed(numbers: DataStream[int]) -> DataStream[int]:
+    """With the number as event time; each reader's numbers ascend, so none is late."""
+    strategy = WatermarkStrategy.for_monotonous_timestamps().with_timestamp_assigner(lambda number, _: number)
+    return numbers.assign_timestamps_and_watermarks(strategy)
+
+
+def key_of(number: int) -> int:
+    """The key of a number."""
+    return number % KEYS
+
+
+class CountAndSum(AggregateFunction[int, tuple[int, int], tuple[int, int]]):
+    """How many, and how much."""
+
+    def create_accumulator(self) -> tuple[int, int]:
+        return 0, 0
+
+    def add(self, value: int, accumulator: tuple[int, int]) -> tuple[int, int]:
+        return accumulator[0] + 1, accumulator[1] + value
+
+    def get_result(self, accumulator: tuple[int, int]) -> tuple[int, int]:
+        return accumulator
+
+    def merge(self, acc_a: tuple[int, int], acc_b: tuple[int, int]) -> tuple[int, int]:
+        return acc_a[0] + acc_b[0], acc_a[1] + acc_b[1]
+
+
+class CountByTimer(KeyedProcessFunction[int, int, tuple[int, int, int]]):
+    """The same as a window, made of map state and timers."""
+
+    def open(self, runtime_context):
+        self.counts = runtime_context.get_map_state(MapStateDescriptor("counts"))
+
+    def process_element(self, value, ctx):
+        start = value // WINDOW * WINDOW
+        count, total = self.counts.get(start) or (0, 0)
+        self.counts.put(start, (count + 1, total + value))
+        ctx.timer_service().register_event_time_timer(start + WINDOW - 1)
+
+    def on_timer(self, timestamp, ctx):
+        start = timestamp + 1 - WINDOW
+        yield self.counts.get(start)
+        self.counts.remove(start)
+
+
+def windows_expected(count: int) -> Iterable[str]:
+    """A line for each window and key: how many numbers, and their sum."""
+    for start in range(0, count, WINDOW):
+        for key in range(KEYS):
+            members = range(start + (key - start) % KEYS, min(start + WINDOW, count), KEYS)
+            if members:
+                yield str((len(members), len(members) * (members[0] + members[-1]) // 2))
+
+
+def windows(parallelism: int) -> JobKind:
+    """Tumbling windows in event time."""
+
+    def build(env: StreamExecutionEnvironment, work: Workload) -> None:
+        numbers = keyed(paced_numbers(env, work, parallelism))
+        results = numbers.key_by(key_of).window(TumblingEventTimeWindows.of(Time.milliseconds(WINDOW)))
+        results.aggregate(CountAndSum()).sink_to(TextFileSink(work.output))
+
+    def fault(work: Workload) -> str:
+        return fault_of(work.output, windows_expected(work.numbers(parallelism)))
+
+    return JobKind(f"windows{parallelism}", parallelism, build, fault)
+
+
+def timers(parallelism: int) -> JobKind:
+    """Map state and event-time timers."""
+
+    def build(env: StreamExecutionEnvironment, work: Workload) -> None:
+        numbers = keyed(paced_numbers(env, work, parallelism))
+        numbers.key_by(key_of).process(CountByTimer()).sink_to(TextFileSink(work.output))
+
+    def fault(work: Workload) -> str:
+        return fault_of(work.output, windows_expected(work.numbers(parallelism)))
+
+    return JobKind(f"timers{parallelism}", parallelism, build, fault)
+
+
+def running(parallelism: int) -> JobKind:
+    """A running count: every one from 1 to the number of the key's records must be there once."""
+
+    def build(env: StreamExecutionEnvironment, work: Workload) -> None:
+        ones = paced_numbers(env, work, parallelism).map(lambda number: (number % KEYS, 1))
+        ones.key_by(lambda one: one[0]).sum(1).sink_to(TextFileSink(work.output))
+
+    def fault(work: Workload) -> str:
+        count = work.numbers(parallelism)
+        expected = (
+            str((key, number)) for key in range(KEYS) for number in range(1, len(range(key, count, KEYS)) + 1)
+        )
+        return fault_of(work.output, expected)
+
+    return JobKind(f"running{parallelism}", parallelism, build, fault)
+
+
+def both(parallelism: int) -> JobKind:
+    """Two sinks of one stream: running sums and windows, which must agree on what was read."""
+
+    def build(env: StreamExecutionEnvironment, work: Workload) -> None:
+        numbers = keyed(paced_numbers(env, work, parallelism))
+        by_key = numbers.key_by(key_of)
+        by_key.window(TumblingEventTimeWindows.of(Time.milliseconds(WINDOW))).aggregate(
+            CountAndSum()
+        ).sink_to(TextFileSink(work.output / "windows"))
+        numbers.rebalance().map(lambda number: number).sink_to(TextFileSink(work.output / "numbers"))
+
+    def fault(work: Workload) -> str:
+        count = work.numbers(parallelism)
+        return fault_of(work.output / "windows", windows_expected(count)) or fault_of(
+            work.output / "numbers", map(str, range(count))
+        )
+
+    return JobKind(f"both{parallelism}", parallelism, build, fault)
+
+
+def kinds() -> list[JobKind]:
+    """All shapes, at several parallelisms."""
+    return [windows(2), timers(4), running(3), both(2), windows(4), running(2)]
