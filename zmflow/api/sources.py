@@ -83,7 +83,7 @@ class SplitEnumerator(ABC, Generic[SplitT]):
     def snapshot_state(self, checkpoint_id: int) -> Any:
         """What an enumerator that goes on from this checkpoint needs to know.
 
-        It is pickled at once, and given to ``Source.restore_enumerator``. What was assigned is not part of it.
+        It is pickled at once, and given to ``Source.restore_enumerator``. Assigned splits are not in it.
         """
         raise _not_checkpointed(self, checkpoint_id)
 

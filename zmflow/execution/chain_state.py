@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zmflow.api.functions import RuntimeContext
 from zmflow.execution.operator_snapshots import RestoredOperator, SnapshotContext
 from zmflow.execution.stream_operator import StreamOperator
 from zmflow.graph.job_graph import ChainSpec
-from zmflow.state.chunks import KeyedChunk, OperatorSnapshot, chunks_of_group
+from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
 from zmflow.state.function_states import FunctionStates
 from zmflow.state.keys import key_group_range
 
 if TYPE_CHECKING:
     from zmflow.state.backend import KeyedStateBackend
 
-__all__ = ["VALUES", "ChainState", "SnapshotPart"]
+__all__ = ["VALUES", "ChainState", "PreparedSnapshot", "SnapshotPart"]
 
 VALUES = "reduce"
 """The kind of chunk that holds the running value of each key of a ``reduce``, ``sum`` and the like."""
 
 SnapshotPart = Callable[[SnapshotContext], None]
 """Adds to the snapshot of an operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSnapshot:
+    """A snapshot without its data, by node."""
+
+    contexts: dict[int, SnapshotContext]
 
 
 class ChainState:
@@ -43,6 +51,8 @@ class ChainState:
         self._restored: dict[int, RestoredOperator | None] = {}
         self._functions: dict[int, FunctionStates] = {}
         self._parts: dict[int, list[SnapshotPart]] = {}
+        self._data: dict[int, list[SnapshotPart]] = {}
+        self._counts: list[Callable[[], int]] = []
 
     def restored(self, index: int) -> RestoredOperator | None:
         """What the operator of a node goes on from."""
@@ -65,21 +75,26 @@ class ChainState:
     # -- what there is ------------------------------------------------------------------------------
 
     def add_part(self, index: int, part: SnapshotPart) -> None:
-        """Something of a node that is in every snapshot."""
+        """Something of a node that may do more than look when it is asked: always in the task."""
         self._parts.setdefault(index, []).append(part)
+
+    def _add_data(self, index: int, part: SnapshotPart, entries: Callable[[], int]) -> None:
+        """Data of a node: it is only looked at, so another process that has a copy of it can do that."""
+        self._data.setdefault(index, []).append(part)
+        self._counts.append(entries)
 
     def keep_operator(self, index: int, operator: StreamOperator) -> None:
         """A node is an operator with state of its own."""
-        self.add_part(index, operator.snapshot_state)
+        self._add_data(index, operator.snapshot_state, operator.state_entries)
 
     def keep_backend(self, index: int, backend: KeyedStateBackend) -> None:
         """A node has keyed state."""
 
         def add(context: SnapshotContext) -> None:
             for group in backend.key_groups:
-                context.keyed.extend(chunks_of_group(backend.snapshot(group)))
+                context.keyed.extend(backend.chunks(group))
 
-        self.add_part(index, add)
+        self._add_data(index, add, backend.entry_count)
 
     def keep_values(self, index: int, values: dict[Any, Any]) -> None:
         """A node keeps one value for each key: fill in what was restored."""
@@ -93,24 +108,37 @@ class ChainState:
             # Not by key group: that would hash every key, which takes twenty times as long as writing it.
             context.keyed.append(KeyedChunk(VALUES, VALUES, first, last, list(values), list(values.values())))
 
-        self.add_part(index, add)
+        self._add_data(index, add, values.__len__)
 
     @property
     def has_listeners(self) -> bool:
         """Whether a function wants to know of complete checkpoints."""
         return any(functions.has_listeners for functions in self._functions.values())
 
+    @property
+    def entries(self) -> int:
+        """About how many entries a snapshot has: how long it takes goes by that."""
+        return sum(count() for count in self._counts)
+
     # -- checkpoints --------------------------------------------------------------------------------
 
-    def snapshot(self, checkpoint_id: int, triggered_wall_ms: int) -> list[OperatorSnapshot]:
-        """The state of all operators, as the program's own objects: to be pickled before it goes on."""
-        snapshots = []
-        for index in sorted({*self._parts, *self._functions}):
-            context = SnapshotContext(checkpoint_id, triggered_wall_ms)
+    def prepare(self, checkpoint_id: int, triggered_wall_ms: int) -> PreparedSnapshot:
+        """Ask the functions and sinks for what they hold; the data is left for ``collect``."""
+        contexts = {}
+        for index in sorted({*self._parts, *self._data, *self._functions}):
+            context = contexts[index] = SnapshotContext(checkpoint_id, triggered_wall_ms)
             for part in self._parts.get(index, ()):
                 part(context)
             if index in self._functions:
                 context.operator.extend(self._functions[index].snapshot(checkpoint_id, triggered_wall_ms))
+        return PreparedSnapshot(contexts)
+
+    def collect(self, prepared: PreparedSnapshot) -> list[OperatorSnapshot]:
+        """The state of all operators, as the program's own objects: to be pickled before they change."""
+        snapshots = []
+        for index, context in prepared.contexts.items():
+            for part in self._data.get(index, ()):
+                part(context)
             if context.keyed or context.operator:
                 snapshots.append(OperatorSnapshot(self._ids[index], context.keyed, context.operator))
         return snapshots

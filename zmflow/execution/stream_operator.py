@@ -124,7 +124,11 @@ class StreamOperator:
 
     def snapshot_state(self, context: SnapshotContext) -> None:
         """A checkpoint is taken between two batches: add what is neither in the keyed state backend nor in
-        the operator state store. Nothing may be emitted."""
+        the operator state store. Nothing may be emitted or changed: a copy of the process may be asked."""
+
+    def state_entries(self) -> int:
+        """About how many entries ``snapshot_state`` adds."""
+        return 0
 
     def finish(self) -> None:
         """The input has ended, after ``MAX_WATERMARK``: hand out what was kept."""

@@ -114,6 +114,9 @@ class TimerService:
                 groups.setdefault(group, ([], []))[number].append(timer)
         return groups
 
+    def __len__(self) -> int:
+        return len(self._event_time) + len(self._clock)
+
     def chunks(self) -> list[KeyedChunk]:
         """All timers, as they are written to a checkpoint."""
         chunks = []
@@ -194,6 +197,9 @@ class _TimerQueue:
             self._heap[:] = self._by_time
             heapify(self._heap)
             self._empty_times = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_time.values()))
 
     def next_ms(self) -> int | None:
         while self._heap:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import msgspec
 
 from zmflow.config import Settings
-from zmflow.config.checkpoint_options import INLINE_THRESHOLD
+from zmflow.config.checkpoint_options import CHECKPOINT_TIMEOUT, INLINE_THRESHOLD
 from zmflow.errors import StateError, ZmflowError
 from zmflow.protocol.checkpoints import (
     CheckpointAcknowledged,
@@ -22,6 +22,7 @@ from zmflow.protocol.checkpoints import (
 )
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.protocol.resources import size_text
+from zmflow.runtime.snapshot_fork import ForkedSnapshot
 from zmflow.state.checkpoint_storage import open_storage
 from zmflow.state.state_file import PickledState
 
@@ -36,6 +37,9 @@ holds a whole snapshot in memory, so the next ones are declined."""
 
 Reply: TypeAlias = Callable[[CheckpointAcknowledged | CheckpointDeclined], None]
 """Sends a message; epoch and allocation are the receiver's to fill."""
+
+Store: TypeAlias = Callable[[], tuple[StateFile, int]]
+"""Stores a snapshot: its file, and how many bytes were written for it."""
 
 
 class SnapshotWriter:
@@ -60,22 +64,14 @@ class SnapshotWriter:
         if state.empty:
             self._acknowledge(barrier.checkpoint_id, None, metrics)
             return
-        with self._lock:
-            full = self._writing >= WRITING_MAX
-            self._writing += not full
-        if full:
-            self.decline(
-                barrier.checkpoint_id,
-                f"{WRITING_MAX} earlier snapshots of this task are still being written.",
-            )
-            return
-        context = contextvars.copy_context()  # what is logged is the task's
-        threading.Thread(
-            target=context.run,
-            args=(self._write, barrier, state, metrics),
-            name=f"snapshot-{barrier.checkpoint_id}-{self._deployment.vertex_id}",
-            daemon=True,
-        ).start()
+        self._begin(barrier, lambda: self._store(barrier, state), metrics)
+
+    def write_forked(
+        self, barrier: CheckpointBarrier, forked: ForkedSnapshot, metrics: SnapshotMetrics
+    ) -> None:
+        """Write a snapshot that a forked process makes; returns at once."""
+        if not self._begin(barrier, lambda: self._store_forked(barrier, forked), metrics):
+            forked.close()
 
     def decline(self, checkpoint_id: int, reason: str) -> None:
         """Say that there is no snapshot."""
@@ -85,12 +81,30 @@ class SnapshotWriter:
         """Say nothing more."""
         self._closed = True
 
+    def _begin(self, barrier: CheckpointBarrier, store: Store, metrics: SnapshotMetrics) -> bool:
+        """Store aside; False when too much is under way already."""
+        with self._lock:
+            full = self._writing >= WRITING_MAX
+            self._writing += not full
+        if full:
+            reason = f"{WRITING_MAX} earlier snapshots of this task are still being written."
+            self.decline(barrier.checkpoint_id, reason)
+            return False
+        context = contextvars.copy_context()  # what is logged is the task's
+        threading.Thread(
+            target=context.run,
+            args=(self._write, barrier, store, metrics),
+            name=f"snapshot-{barrier.checkpoint_id}-{self._deployment.vertex_id}",
+            daemon=True,
+        ).start()
+        return True
+
     # -- aside --------------------------------------------------------------------------------------
 
-    def _write(self, barrier: CheckpointBarrier, state: PickledState, metrics: SnapshotMetrics) -> None:
+    def _write(self, barrier: CheckpointBarrier, store: Store, metrics: SnapshotMetrics) -> None:
         try:
             began = time.perf_counter()
-            file, written = self._store(barrier, state)
+            file, written = store()
             metrics = msgspec.structs.replace(
                 metrics,
                 async_us=int((time.perf_counter() - began) * 1e6),
@@ -107,8 +121,20 @@ class SnapshotWriter:
                 self._writing -= 1
 
     def _store(self, barrier: CheckpointBarrier, state: PickledState) -> tuple[StateFile, int]:
+        return self._put(barrier, state.parts(), has_union=state.has_union)
+
+    def _store_forked(self, barrier: CheckpointBarrier, forked: ForkedSnapshot) -> tuple[StateFile, int]:
+        try:
+            has_union = forked.wait(self._settings[CHECKPOINT_TIMEOUT] / 1000)
+            with forked.parts() as parts:
+                return self._put(barrier, parts, has_union=has_union)
+        finally:
+            forked.close()
+
+    def _put(
+        self, barrier: CheckpointBarrier, parts: Sequence[bytes | memoryview], *, has_union: bool
+    ) -> tuple[StateFile, int]:
         """The file, and how many bytes were written for it."""
-        parts = state.parts()
         size = sum(map(len, parts))
         if not barrier.location and size > JOBMANAGER_STATE_MAX_BYTES:
             raise StateError(
@@ -117,11 +143,11 @@ class SnapshotWriter:
                 "Set execution.checkpointing.dir to a directory that all machines reach.",
             )
         if not barrier.location or size <= self._settings[INLINE_THRESHOLD]:
-            return StateFile("", size, b"".join(parts), state.has_union), size
+            return StateFile("", size, b"".join(parts), has_union), size
         deployment = self._deployment
         name = f"{deployment.vertex_id}-{deployment.subtask_index}-{deployment.attempt_number}.state"
         written = open_storage(barrier.location, self._settings).write(name, parts)
-        return StateFile(name, size, b"", state.has_union), written
+        return StateFile(name, size, b"", has_union), written
 
     def _acknowledge(self, checkpoint_id: int, file: StateFile | None, metrics: SnapshotMetrics) -> None:
         attempt = self._deployment.attempt_id

@@ -15,6 +15,7 @@ import gc
 import os
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -379,6 +380,8 @@ def run_worker(boot: WorkerBoot) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.freeze()  # what the fork server imported is never garbage, and stays in the pages shared with it
     gc.set_threshold(COLLECTOR_THRESHOLD)
+    # Snapshots of much state are made by a fork, whose one thread touches nothing that others might hold.
+    warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
     settings = Settings().with_values(boot.settings, "TaskManager")
     log_path = Path(boot.log_dir) / "tasks" / boot.job_id / f"{boot.allocation_id}.jsonl"
     configure_logging(f"worker-{boot.allocation_id}", None, settings[LOG_LEVEL])

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from zmflow.errors import StateError
 from zmflow.state.backend import API_VERSION, Capabilities, KeyedStateBackend
+from zmflow.state.chunks import KeyedChunk
 from zmflow.state.descriptors import (
     AggregatingStateDescriptor,
     ReducingStateDescriptor,
@@ -105,6 +106,13 @@ class HeapKeyedStateBackend(KeyedStateBackend):
             return _plain_state(self, table.groups, namespace, descriptor)
         return _expiring_state(self, table.groups, namespace, table.expiry, descriptor)
 
+    def chunks(self, group: int) -> list[KeyedChunk]:
+        found = (table.chunk(*identity, group) for identity, table in self._tables.items())
+        return [chunk for chunk in found if chunk.keys]
+
+    def entry_count(self) -> int:
+        return sum(len(entries) for table in self._tables.values() for entries in table.groups.values())
+
     # -- snapshots ----------------------------------------------------------------------------------
 
     def snapshot(self, group: int) -> KeyGroupSnapshot:
@@ -184,6 +192,22 @@ class _Table:
                 key, namespace = entry if namespaced else (entry, None)
                 entries.append((key, namespace, self._copied(kept)))
         return StateSnapshot(name, self.kind, namespaced, bool(self._timed), entries)
+
+    def chunk(self, name: str, namespaced: bool, group: int) -> KeyedChunk:
+        """The same in columns, with the very objects that are held."""
+        table = self.groups[group]
+        leave_out = self.expiry if self.expiry is not None and self.expiry.in_snapshots else None
+        if leave_out is not None:
+            deadline = leave_out.deadline()
+            kept = {entry: leave_out.living(held, deadline) for entry, held in table.items()}
+            table = {entry: held for entry, held in kept.items() if held is not MISSING}
+        keys, namespaces = list(table), None
+        if namespaced:
+            namespaces = [namespace for _, namespace in keys]
+            keys = [key for key, _ in keys]
+        return KeyedChunk(
+            name, self.kind.value, group, group, keys, list(table.values()), namespaces, bool(self._timed)
+        )
 
     def restore(self, group: int, state: StateSnapshot, processing_time: Callable[[], int]) -> None:
         """Let a key group hold this."""

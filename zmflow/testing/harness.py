@@ -29,7 +29,7 @@ from zmflow.execution.time_events import StreamStatus, Watermark
 from zmflow.execution.timers import Timer, TimerService
 from zmflow.graph.transformations import ErrorPolicy
 from zmflow.state.backend import KeyedStateBackend
-from zmflow.state.chunks import OperatorSnapshot, chunks_of_group
+from zmflow.state.chunks import OperatorSnapshot
 from zmflow.state.descriptors import MapStateDescriptor
 from zmflow.state.function_states import FunctionStates
 from zmflow.state.keys import key_group_range
@@ -245,7 +245,7 @@ class OperatorHarness:
         backend = getattr(self._operator, "keyed_state", None)
         if isinstance(backend, KeyedStateBackend):
             for group in backend.key_groups:
-                context.keyed.extend(chunks_of_group(backend.snapshot(group)))
+                context.keyed.extend(backend.chunks(group))
         context.operator.extend(self._functions.snapshot(checkpoint_id, self._now_ms))
         state = pickle_state([OperatorSnapshot(OPERATOR_ID, context.keyed, context.operator)])
         return b"".join(state.parts())

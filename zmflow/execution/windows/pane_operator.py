@@ -111,6 +111,9 @@ class PaneWindowOperator(WindowsBase):
             )
         )
 
+    def state_entries(self) -> int:
+        return sum(map(len, self._panes.values()))
+
     def _restore(self, restored: RestoredOperator) -> None:
         """Go on with the panes of a checkpoint, at the event time that it was taken at: the least of all."""
         chunks = restored.of_kind(PANES) + restored.of_kind(SLIDING_PANES)

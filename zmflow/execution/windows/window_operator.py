@@ -186,6 +186,9 @@ class AnyWindowOperator(WindowsBase):
     def snapshot_state(self, context: SnapshotContext) -> None:
         context.keyed.extend(self._streaming.chunks())
 
+    def state_entries(self) -> int:
+        return len(self._streaming)
+
     def finish(self) -> None:
         if self._batch is None:
             return
