@@ -205,7 +205,7 @@ class CheckpointCoordinator:
         pending = PendingCheckpoint(
             number,
             kind,
-            location or self._settings.location(self._job_id, number),
+            location or self._settings.location(number),
             turn.now_ms,
             turn.wall_ms,
             coordinators,
@@ -419,9 +419,12 @@ class CheckpointCoordinator:
     def ended(self, turn: Turn, state: JobState) -> None:
         """The job is in this terminal state: its checkpoints go, or stay as the settings say."""
         self.abort_all(turn, f"The job is {state}.")
-        for checkpoint in self._completed.forget():
-            if not self._settings.keeps(state):
+        kept = self._completed.forget()
+        if not self._settings.keeps(state):
+            for checkpoint in kept:
                 self._discard(turn, checkpoint.location)
+            if self._newest_id:
+                self._discard(turn, self._settings.directory)
         self._history.forget_details()
 
     def _notify(self, turn: Turn, number: int, *, completed: bool) -> None:

@@ -18,6 +18,7 @@ from zmflow.config.checkpoint_options import (
 )
 from zmflow.errors import ConfigurationError
 from zmflow.graph.job_graph import JobGraph
+from zmflow.state.checkpoint_storage import join_location
 
 __all__ = ["CheckpointSettings", "checkpoint_settings"]
 
@@ -25,12 +26,16 @@ LEAST_INTERVAL_MS = 10
 """Flink's least interval and least timeout: below it a job would do nothing but snapshot."""
 
 
+CHECKPOINT_ID_MAX = 10**12
+"""More than a checkpoint in every millisecond for thirty years."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckpointSettings:
     """The settings of the checkpoints of one job.
 
-    ``interval_ms`` is -1 when it takes none by itself; ``directory`` is empty when its state stays in the
-    JobManager's memory.
+    ``interval_ms`` is -1 when it takes none by itself; ``directory`` is the one of the job, empty when its
+    state stays in the JobManager's memory.
     """
 
     streaming: bool
@@ -48,9 +53,9 @@ class CheckpointSettings:
         """Whether checkpoints are taken periodically."""
         return self.interval_ms > 0
 
-    def location(self, job_id: str, checkpoint_id: int) -> str:
+    def location(self, checkpoint_id: int) -> str:
         """The directory of a checkpoint; empty: none, its state travels inside messages."""
-        return f"{self.directory}/{job_id}/chk-{checkpoint_id}" if self.directory else ""
+        return join_location(self.directory, f"chk-{checkpoint_id}") if self.directory else ""
 
     def keeps(self, state: str) -> bool:
         """Whether the retained checkpoints outlive a job that ended in this state. Those of a FINISHED job
@@ -60,7 +65,7 @@ class CheckpointSettings:
         return self.retention == "DELETE_ON_CANCELLATION" and state == "FAILED"
 
 
-def checkpoint_settings(graph: JobGraph, settings: Settings) -> CheckpointSettings:
+def checkpoint_settings(job_id: str, graph: JobGraph, settings: Settings) -> CheckpointSettings:
     """The settings of a job's checkpoints.
 
     Args:
@@ -70,8 +75,11 @@ def checkpoint_settings(graph: JobGraph, settings: Settings) -> CheckpointSettin
         ConfigurationError: they contradict each other, or a duration is too short.
     """
     storage = settings[CHECKPOINT_STORAGE]
-    directory = settings[CHECKPOINT_DIR].rstrip("/")
-    if storage == "filesystem" and not directory:
+    directory = "" if storage == "jobmanager" else settings[CHECKPOINT_DIR]
+    if directory:
+        directory = join_location(directory, job_id)
+        join_location(directory, f"chk-{CHECKPOINT_ID_MAX}")  # the longest one is short enough
+    elif storage == "filesystem":
         raise ConfigurationError(
             f"Checkpoints are to go to a file system, and {CHECKPOINT_DIR.key} is not set.",
             hint=f"Set {CHECKPOINT_DIR.key} to a directory that every machine reaches.",
@@ -97,5 +105,5 @@ def checkpoint_settings(graph: JobGraph, settings: Settings) -> CheckpointSettin
         settings[TOLERABLE_FAILED_CHECKPOINTS],
         settings[CHECKPOINTS_RETAINED],
         settings[CHECKPOINT_RETENTION],
-        "" if storage == "jobmanager" else directory,
+        directory,
     )

@@ -71,7 +71,7 @@ class JobMaster:
         adaptive = settings[SCHEDULER] == "adaptive"
         kind = AdaptiveScheduler if adaptive else Scheduler
         self.scheduler: Scheduler = kind(job_id, graph, settings, resources)
-        snapshots = checkpoint_settings(graph, settings)
+        snapshots = checkpoint_settings(job_id, graph, settings)
         self.checkpoints = CheckpointCoordinator(job_id, snapshots, self.scheduler, resources, chance)
         self.scheduler.restores = self.checkpoints.restores
         self._restarts = JobRestarts(settings, chance, checkpoints=snapshots.enabled)

@@ -13,10 +13,21 @@ import zmq
 from zmflow.config import Settings
 from zmflow.config.options import JOBMANAGER_BIND_HOST, JOBMANAGER_PORT, LOG_DIR, LOG_LEVEL
 from zmflow.coordination.dispatcher import Dispatcher
-from zmflow.coordination.effects import DeadlinePassed, Effect, Event, Log, MessageReceived, PeerGone, Send
+from zmflow.coordination.effects import (
+    DeadlinePassed,
+    DiscardCheckpoint,
+    Effect,
+    Event,
+    Log,
+    MessageReceived,
+    PeerGone,
+    Send,
+    StoreCheckpoint,
+)
 from zmflow.ha.standalone import next_epoch
 from zmflow.ids import Epoch
 from zmflow.protocol.versions import Versions, local_versions
+from zmflow.runtime.checkpoint_writer import CheckpointWriter
 from zmflow.runtime.control import Arrival, ControlServer
 from zmflow.runtime.run_directory import lasting_directory
 from zmflow.runtime.security import CurveKeys, end_authentication, load_keys
@@ -27,6 +38,11 @@ __all__ = ["FIRST_EPOCH", "JobManagerServer", "run_jobmanager"]
 
 FIRST_EPOCH = Epoch(1)
 """The term of a JobManager that lives and ends with all its TaskManagers and clients."""
+
+
+STORAGE_WAIT_S = 5.0
+"""How long the end of a JobManager waits for files to be written and deleted: a small file and some deletions
+take milliseconds; a storage that hangs must not keep the process."""
 
 
 class JobManagerServer:
@@ -56,6 +72,7 @@ class JobManagerServer:
         self._logger = get_logger()
         self._waker = Waker()
         self._stopping = False
+        self._storage = CheckpointWriter(settings, self._waker.wake, self._logger.warning)
         self._control = ControlServer(context, log=self._logger.warning, keys=keys)
         self.port = 0
         try:
@@ -92,6 +109,7 @@ class JobManagerServer:
                 self._turn(poller)
         finally:
             self._control.close()
+            self._storage.close(STORAGE_WAIT_S)
 
     def _turn(self, poller: zmq.Poller) -> None:
         wait = timeout_ms(self._brain.deadline_ms(), monotonic_ms())
@@ -101,6 +119,9 @@ class JobManagerServer:
                 self._decide(MessageReceived(news.peer, news.message, wall_ms()))
             else:
                 self._decide(PeerGone(news.peer))
+        self._waker.clear()
+        for stored in self._storage.take():
+            self._decide(stored)
         deadline = self._brain.deadline_ms()
         if deadline is not None and deadline <= monotonic_ms():
             self._decide(DeadlinePassed())
@@ -113,6 +134,8 @@ class JobManagerServer:
             match effect:
                 case Send(peer, message):
                     self._control.send(peer, message)
+                case StoreCheckpoint() | DiscardCheckpoint():
+                    self._storage.order(effect)
                 case Log():
                     log_effect(self._logger, effect)
                 case _:
