@@ -105,6 +105,18 @@ class _FileChecks:
         assert storage.write("many", (b"%05d" % number for number in range(20_000))) == 100_000
         assert storage.read("many", 500 * 5, 10) == b"0050000501"
 
+    def test_parts_may_share_memory(self, storage: CheckpointStorage) -> None:
+        """Whoever encodes state may use one buffer for all parts: a part is taken when the next is asked for."""
+
+        def parts() -> Iterator[memoryview]:
+            buffer = bytearray(3 * MIB)
+            for number in range(8):
+                buffer[:] = bytes([number]) * len(buffer)
+                yield memoryview(buffer)
+
+        storage.write("state", parts())
+        assert storage.read("state") == b"".join(bytes([number]) * (3 * MIB) for number in range(8))
+
     def test_ranges_are_read(self, storage: CheckpointStorage) -> None:
         """A restored subtask reads its key groups out of the files of others."""
         storage.write("state", [b"0123456789"])
