@@ -110,7 +110,7 @@ class CheckpointStorage(ABC):
 
     @abstractmethod
     def delete(self, names: Iterable[str]) -> None:
-        """Delete these files. Those that are missing are fine. One that fails keeps none of the others."""
+        """Delete these files. Those that are missing are fine. After a failure others may be there still."""
 
     @abstractmethod
     def delete_all(self) -> None:

@@ -100,6 +100,7 @@ def test_a_bucket_that_is_missing_is_named(server: str) -> None:
         list(storage.list())
     with pytest.raises(CheckpointFileMissingError):
         storage.read("state")
+    storage.delete(["state", "../shared/state"])
 
 
 def free_address() -> str:

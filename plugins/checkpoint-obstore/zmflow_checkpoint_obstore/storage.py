@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import unquote, urlsplit
 
@@ -12,7 +12,7 @@ import obstore
 from obstore.exceptions import BaseError
 
 from zmflow.config import Settings
-from zmflow.errors import CheckpointFileMissingError, CheckpointStorageError, ConfigurationError
+from zmflow.errors import CheckpointStorageError, ConfigurationError
 from zmflow.state.checkpoint_storage import (
     API_VERSION,
     CheckpointStorage,
@@ -66,7 +66,7 @@ class ObjectStoreStorage(CheckpointStorage):
                 self._client, key, buffer_size=PART_SIZE_BYTES, max_concurrency=PARTS_AT_ONCE
             )
         for part in parts:
-            # The writer keeps what it is given, and what is not bytes may change when the next part is asked for.
+            # The writer keeps what it is given; what is not bytes may change when the next part is asked for.
             content = part if isinstance(part, bytes) else bytes(part)
             size += len(content)
             if content:
@@ -92,11 +92,11 @@ class ObjectStoreStorage(CheckpointStorage):
                 result = obstore.get(self._client, key, options=options)
                 found = result.meta["size"]
                 content = result.bytes().to_bytes()
-        except CheckpointFileMissingError:
-            raise
-        except CheckpointStorageError:
-            # Servers refuse a range that begins behind the end.
-            if check_range(self._place(key), self.size(name), offset, size):
+        except CheckpointStorageError as failure:
+            # Servers refuse a range that begins behind the end, and that is all they say.
+            if "416" not in str(failure.__cause__) or check_range(
+                self._place(key), self.size(name), offset, size
+            ):
                 raise
             return b""
         check_range(self._place(key), min(found, offset + len(content)), offset, size)
@@ -122,21 +122,16 @@ class ObjectStoreStorage(CheckpointStorage):
             return list(obstore.list_with_delimiter(self._client, self._prefix)["objects"])
 
     def _delete(self, keys: builtins.list[str]) -> None:
-        failures = []
         try:
             with self._failures_of("delete", self._prefix):
                 obstore.delete(self._client, keys)
-        except CheckpointStorageError:
+        except CheckpointStorageError as failure:
+            if not isinstance(failure.__cause__, FileNotFoundError):
+                raise
             # Stores that delete one by one stop at the first object that is missing.
             for key in keys:
-                try:
-                    with self._failures_of("delete", key):
-                        obstore.delete(self._client, key)
-                except CheckpointStorageError as failure:
-                    if not isinstance(failure.__cause__, FileNotFoundError):
-                        failures.append(failure)
-        if failures:
-            raise failures[0]
+                with self._failures_of("delete", key), suppress(FileNotFoundError):
+                    obstore.delete(self._client, key)
 
     def _key(self, name: str) -> str:
         shared, plain = parse_name(name)
