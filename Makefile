@@ -8,8 +8,9 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do 
              if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 VENV    ?= .venv
 BIN     := $(VENV)/bin
-CHECKED := $(wildcard zmflow tests examples benchmarks)
-TYPED   := $(wildcard zmflow examples benchmarks tests/typing/*.py)
+CHECKED := $(wildcard zmflow tests examples benchmarks plugins)
+TYPED   := $(wildcard zmflow examples benchmarks tests/typing/*.py plugins/*/zmflow_*)
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
 # Isolated builds read their constraints from the environment; pip before 25.3 knows the first name only.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -31,8 +32,8 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.made pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+$(VENV)/.installed-dev: $(VENV)/.made pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]' $(PLUGINS:%=-e '%[test]')
 	@touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed  ## Count the words of the standard library's sources on the embedded cluster.

@@ -17,7 +17,8 @@ from zmflow.config import load_settings
 from zmflow.coordination.states import MACHINES
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), ROOT / "examples/README.md"])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), ROOT / "examples/README.md", *ROOT.glob("plugins/*/README.md")])
+PLUGINS = sorted(ROOT.glob("plugins/*/pyproject.toml"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -93,7 +94,14 @@ def test_python_blocks_compile_and_links_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [*DOCUMENTS, ROOT / "constraints.txt", ROOT / "pyproject.toml", ROOT / "Makefile", ROOT / ".ci/run"],
+    [
+        *DOCUMENTS,
+        *PLUGINS,
+        ROOT / "constraints.txt",
+        ROOT / "pyproject.toml",
+        ROOT / "Makefile",
+        ROOT / ".ci/run",
+    ],
     ids=lambda path: path.name,
 )
 def test_nothing_names_one_machine_or_one_registry(path: Path) -> None:
@@ -109,13 +117,15 @@ def test_every_version_is_pinned() -> None:
     pins = [line for line in lines if not line.startswith("#")]
     assert [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][A-Za-z0-9.]*", pin)] == []
     pinned = {canonical(pin.partition("==")[0]) for pin in pins}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    wanted = [
-        *project["build-system"]["requires"],
-        *project["project"]["dependencies"],
-        *project["project"]["optional-dependencies"]["dev"],
-    ]
-    assert {canonical(re.split(r"[<>=~! \[]", name)[0]) for name in wanted} - pinned == set()
+    wanted = []
+    for file in (ROOT / "pyproject.toml", *PLUGINS):
+        project = tomllib.loads(file.read_text(encoding="utf-8"))
+        wanted += [
+            *project["build-system"]["requires"],
+            *project["project"]["dependencies"],
+            *(name for extra in project["project"]["optional-dependencies"].values() for name in extra),
+        ]
+    assert {canonical(re.split(r"[<>=~! \[]", name)[0]) for name in wanted} - pinned == {"zmflow"}
 
 
 def canonical(name: str) -> str:

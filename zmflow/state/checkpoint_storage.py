@@ -87,7 +87,8 @@ class CheckpointStorage(ABC):
         """Publish a file that consists of these parts, and return its size.
 
         Readers see all of it or nothing (before: what it replaces). When this returns, the file outlives a
-        loss of power. What ``parts`` raises is raised, and then nothing was published.
+        loss of power. What ``parts`` raises is raised, and then nothing was published. A part may change when
+        the next one is asked for.
         """
 
     @abstractmethod
@@ -109,7 +110,7 @@ class CheckpointStorage(ABC):
 
     @abstractmethod
     def delete(self, names: Iterable[str]) -> None:
-        """Delete these files. Those that are missing are fine. One that fails keeps none of the others."""
+        """Delete these files. Those that are missing are fine. After a failure others may be there still."""
 
     @abstractmethod
     def delete_all(self) -> None:

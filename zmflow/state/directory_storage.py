@@ -38,6 +38,7 @@ _HINTS = {
     errno.EROFS: "Mount the file system for writing.",
     errno.EACCES: "Give the user that zmflow runs as the right to it.",
     errno.EPERM: "Give the user that zmflow runs as the right to it.",
+    errno.EEXIST: "Something on the way there is a file: name another directory.",
     errno.ENOTDIR: "Something on the way there is a file: name another directory.",
     errno.ENOTEMPTY: "Something that is no file of a checkpoint is in it, or it is still written into.",
     errno.ENOENT: "Every machine must reach the directory: is it mounted on this one?",

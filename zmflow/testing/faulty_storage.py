@@ -1,7 +1,7 @@
 """``faulty://``: a directory of checkpoints that breaks on demand, for tests of everything that uses one.
 
-The location is that of the directory; behind the ``?`` is what goes wrong. Each process counts for itself, over
-all locations with the same text there::
+The location is that of the directory; behind the ``?`` is what goes wrong. Each process counts for itself,
+over all locations with the same text there::
 
     faulty:///tmp/checkpoints?fail_every=3&on=write
 
