@@ -38,7 +38,7 @@ from zmflow.protocol.checkpoints import (
     decode_barrier,
 )
 from zmflow.protocol.frames import Frame, FrameKind
-from zmflow.protocol.messages import TaskCounters, TaskDeployment, TaskFailure, TaskState
+from zmflow.protocol.messages import OperatorEvent, TaskCounters, TaskDeployment, TaskFailure, TaskState
 from zmflow.runtime.channels import (
     END,
     InputChannel,
@@ -49,7 +49,7 @@ from zmflow.runtime.channels import (
 )
 from zmflow.runtime.interruption import is_importing, raise_in_thread
 from zmflow.runtime.shipped_code import install_classes, load_chain
-from zmflow.runtime.source_coordinator import ADD_SPLITS, ENUMERATOR_FAILED, decode_event
+from zmflow.runtime.source_coordinator import ADD_SPLITS, ALLOW_WATERMARK, ENUMERATOR_FAILED, decode_event
 from zmflow.runtime.task_checkpoints import TaskCheckpoints
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.task_outputs import Channel, TaskOutputs
@@ -57,6 +57,7 @@ from zmflow.telemetry.logs import get_logger, task_context
 
 if TYPE_CHECKING:
     from zmflow.runtime.async_loop import OperatorHost
+    from zmflow.runtime.source_alignment import SourceAlignment
 
 __all__ = ["EnumeratorFailedError", "Task", "TaskEnvironment"]
 
@@ -92,6 +93,10 @@ class TaskEnvironment(Protocol):
 
     def checkpoint_reply(self, task: Task, message: CheckpointReply) -> None:
         """What has become of a checkpoint of the task."""
+        ...
+
+    def post_event(self, event: OperatorEvent) -> None:
+        """Send an event to the worker of another task."""
         ...
 
     def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
@@ -138,6 +143,7 @@ class Task:
         self._hosts: list[OperatorHost] = []
         self._accumulators: dict[str, Accumulator[Any, Any]] = {}
         self.packed_accumulators = b""  # once it has finished
+        self._alignment: SourceAlignment | None = None
         self._chain: Chain | None = None
         self._slices = SliceSize(0)
         self._records_in = 0
@@ -316,6 +322,11 @@ class Task:
             restored=self._checkpoints.restored,
         )
         self._chain.open()
+        if spec.aligned:
+            from zmflow.runtime.source_alignment import SourceAlignment  # only for those that align
+
+            post = self._environment.post_event
+            self._alignment = SourceAlignment(self._chain, spec.aligned, deployment, post)
 
     def _job_parameters(self) -> dict[str, str]:
         text = self._settings[JOB_PARAMETERS]
@@ -418,7 +429,7 @@ class Task:
     def _run_source(self, chain: Chain) -> None:
         operator = chain.source
         assert operator is not None
-        context = chain.context_of(0)
+        context, alignment = chain.context_of(0), self._alignment
         reader: SourceReader[Any, Any] = operator.source.create_reader(context)
         self._reader = reader
         assigned = self._checkpoints.assigned
@@ -430,9 +441,13 @@ class Task:
             while True:
                 while self._deferred or not self.mailbox.empty():
                     self._source_control(self._next_item()[1])
+                while alignment is not None and alignment.pauses():
+                    self._source_control(self._next_item()[1])
                 with chain.running(0):
                     rows = reader.poll_next()
                 if rows is EndOfInput.END:
+                    if alignment is not None:
+                        alignment.finished()
                     break
                 if rows is None:
                     while not assigned.ready:
@@ -453,7 +468,10 @@ class Task:
         verb, argument, number = decode_event(item)
         if verb == ENUMERATOR_FAILED:
             raise EnumeratorFailedError(argument)
-        self._checkpoints.assigned.add(number, verb, argument)
+        if verb != ALLOW_WATERMARK:
+            self._checkpoints.assigned.add(number, verb, argument)
+        elif self._alignment is not None:
+            self._alignment.allow(*argument)
 
     def _assign(self, reader: SourceReader[Any, Any]) -> None:
         """Give the reader, which has nothing left, what the enumerator assigned."""
