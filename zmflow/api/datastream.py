@@ -16,7 +16,6 @@ from zmflow.api.functions import (
     Partitioner,
     SinkFunction,
 )
-from zmflow.api.notices import notice_once
 from zmflow.api.operator_properties import OperatorProperties
 from zmflow.api.operators import (
     FilterOperator,
@@ -225,8 +224,6 @@ class DataStream(OperatorProperties, Generic[T]):
                 f"assign_timestamps_and_watermarks() takes a WatermarkStrategy, not {watermark_strategy!r}.",
                 hint="WatermarkStrategy.for_bounded_out_of_orderness(Duration.of_seconds(5)) is one.",
             )
-        if watermark_strategy.alignment is not None:
-            notice_once("watermark alignment", "zmflow does not align watermarks yet: sources run on freely.")
         return self._then("Timestamps/Watermarks", WatermarksOperator(watermark_strategy), self._type)
 
     # -- which subtask --------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from zmflow.api.configuration import Configuration
 from zmflow.api.datastream import DataStream
 from zmflow.api.environment_settings import EnvironmentSettings
 from zmflow.api.execution import Executor, JobClient, JobExecutionResult
+from zmflow.api.notices import notice_once
 from zmflow.api.operator_properties import checked_parallelism
 from zmflow.api.operators import (
     KeyedAggregateOperator,
@@ -46,6 +47,7 @@ from zmflow.config.options import (
     RUNTIME_MODE,
 )
 from zmflow.errors import JobGraphError
+from zmflow.graph.alignment import unaligned_nodes
 from zmflow.graph.job_graph import JobGraph
 from zmflow.graph.job_graph_generator import JobProperties, generate_job_graph
 from zmflow.graph.partitioners import HashPartitioner
@@ -248,7 +250,9 @@ class StreamExecutionEnvironment(EnvironmentSettings):
         stream: DataStream[T] = DataStream(self, operator, type_info)
         if watermark_strategy is None or watermark_strategy == WatermarkStrategy.no_watermarks():
             return stream
-        return stream.assign_timestamps_and_watermarks(watermark_strategy)
+        timed = stream.assign_timestamps_and_watermarks(watermark_strategy)
+        timed._operator("from_source()").operator = WatermarksOperator(watermark_strategy, of_source=True)
+        return timed
 
     # -- running --------------------------------------------------------------------------------
 
@@ -375,6 +379,7 @@ class StreamExecutionEnvironment(EnvironmentSettings):
                 return replace(operator, interval_ms=self._settings[AUTO_WATERMARK_INTERVAL])
             return operator
 
+        _place_sources(self._recorded)
         graph = build_stream_graph(self._recorded, defaults, prepare)
         return _combining(graph)
 
@@ -391,11 +396,41 @@ class StreamExecutionEnvironment(EnvironmentSettings):
             py_files=read_py_files(py_files),
             runtime_mode=mode,
         )
+        group_of = _alignment_group if mode == "STREAMING" else _no_group
+        for node in unaligned_nodes(graph, group_of):
+            notice_once(
+                "watermark alignment",
+                f"The watermark alignment of {node.name!r} has no effect: no source is chained to it, so "
+                "that none can pause for it. Give the strategy to from_source(), and leave chaining on.",
+            )
         with chain_serializer(py_files) as serializer:
-            job_graph = generate_job_graph(graph, properties, serializer.serialize)
+            job_graph = generate_job_graph(graph, properties, serializer.serialize, group_of)
             if serializer.classes:
-                job_graph = generate_job_graph(graph, properties, serializer.serialize)
+                job_graph = generate_job_graph(graph, properties, serializer.serialize, group_of)
             return job_graph
+
+
+def _place_sources(recorded: Iterable[Transformation]) -> None:
+    """What was said of a stream that ``from_source`` gave a strategy is meant for the source as well."""
+    for timed in recorded:
+        if isinstance(timed.operator, WatermarksOperator) and timed.operator.of_source:
+            (source,) = timed.inputs
+            assert isinstance(source, Transformation)
+            source.parallelism, source.max_parallelism = timed.parallelism, timed.max_parallelism
+            source.sharing_group, source.sharing_resources = timed.sharing_group, timed.sharing_resources
+            source.co_location_group = timed.co_location_group
+            if timed.uid:  # what has state is the source
+                source.uid, timed.uid = timed.uid, ""
+
+
+def _alignment_group(operator: object) -> str:
+    """The group whose sources wait for each other, by the operator's strategy; "" for none."""
+    aligned = isinstance(operator, WatermarksOperator) and operator.strategy.alignment
+    return aligned.group if aligned else ""
+
+
+def _no_group(operator: object) -> str:  # noqa: ARG001 - of the interface
+    return ""
 
 
 def _combining(graph: StreamGraph) -> StreamGraph:

@@ -177,13 +177,15 @@ class WatermarkStrategy(Generic[T]):
         max_allowed_watermark_drift: TimeAmount,
         update_interval: TimeAmount | None = None,
     ) -> WatermarkStrategy[T]:
-        """Let a source pause while it is ahead of the slowest one of its group.
+        """Let a source pause while it is ahead of the slowest one of its group, all their subtasks counted.
 
-        Jobs do not do this yet: a stream that is given such a strategy says so once and runs on freely.
+        It is aligned where the strategy is in the source's own task: given to ``from_source``, or to a stream
+        that is chained to its source. Elsewhere it has no effect, and the job says so once. Sources that are
+        idle or have finished are not waited for. In BATCH mode nothing is aligned.
 
         Args:
             watermark_group: sources of the job that give the same name wait for each other.
-            max_allowed_watermark_drift: how far ahead a source may be.
+            max_allowed_watermark_drift: how far ahead a source may be; looked at before each batch it reads.
             update_interval: how often sources say how far they are; by default every second.
         """
         call = "with_watermark_alignment()"
@@ -204,10 +206,12 @@ class WatermarksOperator:
     Args:
         strategy: how.
         interval_ms: how often a watermark is emitted, if it has grown; 0: never periodically.
+        of_source: whether it is a part of the source before it, as ``from_source`` was given the strategy.
     """
 
     strategy: WatermarkStrategy[Any]
     interval_ms: int = AUTO_WATERMARK_INTERVAL.parse(AUTO_WATERMARK_INTERVAL.default_text)
+    of_source: bool = False
 
 
 def _millis_of(amount: TimeAmount, call: str, least: int) -> int:

@@ -143,6 +143,15 @@ class Chain:
         yield from self._operators
         yield from self._sinks
 
+    @property
+    def operators(self) -> dict[int, StreamOperator]:
+        """The operators that are not compiled, by node; valid after ``open``."""
+        return dict(self._operators)
+
+    def attend(self, node: int, operator: StreamOperator) -> None:
+        """Let something that belongs to a node, and is no stage of the chain, have timers as the node has."""
+        self._operators.append((node, operator))
+
     def next_processing_time_ms(self) -> int | None:
         """When ``advance_processing_time`` has something to do."""
         instants = [part.next_processing_time_ms() for _, part in self._parts()]

@@ -56,6 +56,7 @@ class TimestampsAndWatermarksOperator(StreamOperator):
         self._assign = assigner.extract_timestamp if isinstance(assigner, TimestampAssigner) else assigner
         self._bound_ms = strategy.bound_ms
         self._factory = strategy.generator_factory
+        self.alignment = strategy.alignment
         self._interval_ms = max(0, specification.interval_ms)
         self._idle_timeout_ms = strategy.idle_timeout_ms
         self._generator: WatermarkGenerator[Any] | None = None
@@ -67,11 +68,16 @@ class TimestampsAndWatermarksOperator(StreamOperator):
         self._next_ms = 0
         self._ended = False
         self.records_rejected = 0
+        self.held = False
+        """Whether its source pauses to be aligned with others: its silence does not make the stream idle."""
 
     @property
-    def watermark_ms(self) -> int:
-        """The watermark that was given out last; what watermark alignment compares."""
-        return self._watermark_ms
+    def reached_ms(self) -> int:
+        """The watermark that the records seen allow, given out or not; what watermark alignment compares.
+
+        A generator of the program's own may know more than it has said: there it is what was given out.
+        """
+        return max(self._watermark_ms, self._grown_to())
 
     @property
     def idle(self) -> bool:
@@ -224,7 +230,7 @@ class TimestampsAndWatermarksOperator(StreamOperator):
     def _is_quiet(self, now_ms: int) -> bool:
         """Whether nothing was heard for the idle timeout, as far as the looks every interval can tell."""
         heard, self._heard = self._heard, False
-        if heard or self._idle_timeout_ms is None:
+        if heard or self.held or self._idle_timeout_ms is None:
             self._quiet_since_ms = None
             return False
         if self._quiet_since_ms is None:

@@ -116,11 +116,14 @@ class ChainSpec:
 
     ``classes`` holds, by module and name, the classes of modules that workers cannot import (the script
     itself above all), so that records of these classes can be pickled by reference on their way.
+    ``aligned`` holds, for each node whose watermark strategy makes the source at the head wait for others,
+    the vertices of the sources in its group.
     """
 
     nodes: list[ChainNode]
     outputs: list[ChainOutput] = field(default_factory=list)
     classes: dict[str, dict[str, type]] = field(default_factory=dict)
+    aligned: dict[int, list[str]] = field(default_factory=dict)
 
 
 _encoder = msgspec.msgpack.Encoder()

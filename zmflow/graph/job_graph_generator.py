@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from zmflow.graph.alignment import GroupOf, aligned_nodes
 from zmflow.graph.chaining import chain_parents
 from zmflow.graph.job_graph import (
     ChainNode,
@@ -34,7 +35,10 @@ class JobProperties:
 
 
 def generate_job_graph(
-    graph: StreamGraph, properties: JobProperties, serialize: Callable[[ChainSpec, str], bytes]
+    graph: StreamGraph,
+    properties: JobProperties,
+    serialize: Callable[[ChainSpec, str], bytes],
+    alignment_group: GroupOf = lambda _: "",
 ) -> JobGraph:
     """The JobGraph of a StreamGraph.
 
@@ -42,6 +46,7 @@ def generate_job_graph(
         graph: a checked StreamGraph.
         properties: the job's name, settings, files and mode.
         serialize: the opaque bytes of a chain, given the chain and its vertex's name.
+        alignment_group: the group of sources that an operator's specification names; "" for none.
     """
     parents = chain_parents(graph)
     # A chained operator has one input, so every chain is a tree below its head; an operator's number
@@ -59,9 +64,17 @@ def generate_job_graph(
     for edge in exchanges:
         leaving[head_of[edge.source]].append((edge_ids[id(edge)], edge))
 
+    aligned = aligned_nodes(graph, head_of, alignment_group)
+    groups: dict[str, dict[str, None]] = {}  # the vertices of each, in their order
+    for number, group in aligned.items():
+        groups.setdefault(group, {})[vertex_ids[head_of[number]]] = None
+
     vertices = []
     for head, numbers in members.items():
         spec = _chain_spec(graph, numbers, parents, leaving[head])
+        for place, number in enumerate(numbers):
+            if number in aligned:
+                spec.aligned[place] = list(groups[aligned[number]])
         name = _chain_name(graph, head, numbers, parents)
         chain = [graph.nodes[number] for number in numbers]
         vertices.append(_job_vertex(vertex_ids[head], name, chain, serialize(spec, name)))

@@ -300,7 +300,8 @@ class OperatorEvent(ControlMessage, frozen=True):
 
     The enumerator of an operator lives in the worker of subtask 0. ``to_subtask`` is -1 when the
     event is for the enumerator. The JobManager only routes it. An event of a reader's older attempt or of
-    an enumerator that began anew since is dropped where it arrives.
+    an enumerator that began anew since is dropped where it arrives. Readers that are aligned report in the
+    same way to the sources of their group, whose ``vertex_id`` may be another's, and are answered.
     """
 
     job_id: str

@@ -21,8 +21,10 @@ from zmflow.telemetry.logs import get_logger, task_context
 
 __all__ = [
     "ADD_SPLITS",
+    "ALLOW_WATERMARK",
     "ENUMERATOR_FAILED",
     "NO_MORE_SPLITS",
+    "REPORT_WATERMARK",
     "REQUEST_SPLIT",
     "SourceCoordinator",
     "decode_event",
@@ -33,6 +35,8 @@ REQUEST_SPLIT = "request"
 ADD_SPLITS = "add"
 NO_MORE_SPLITS = "no_more"
 ENUMERATOR_FAILED = "failed"
+REPORT_WATERMARK = "report"  # from a reader to where its alignment group is kept
+ALLOW_WATERMARK = "allow"  # and the answer
 
 STOP_TIMEOUT_S = 1.0
 """The job is over: an enumerator that hangs in ``close`` must not keep the slot from the next one."""

@@ -1,5 +1,7 @@
 """Split requests and assignments as one worker sees them: readers and enumerators, here and elsewhere.
 
+The reports of readers whose watermarks are aligned come this way as well; ``alignment_groups`` answers them.
+
 An enumerator lives in the worker of subtask 0. What goes to another worker travels as an ``OperatorEvent``
 through TaskManager and JobManager; what stays here does not. Whoever receives an event checks that it is
 of the enumerator and of the attempt of the reader that it knows: others have been replaced.
@@ -15,7 +17,9 @@ from zmflow.protocol.messages import (
     SnapshotCoordinator,
     TaskDeployment,
 )
+from zmflow.runtime.alignment_groups import AlignmentGroups
 from zmflow.runtime.source_coordinator import (
+    REPORT_WATERMARK,
     REQUEST_SPLIT,
     SourceCoordinator,
     decode_event,
@@ -45,6 +49,7 @@ class SourceEvents:
         self._host = host
         self._reader_of = reader_of
         self._post = post
+        self._groups = AlignmentGroups(post)
         self._coordinators: dict[str, SourceCoordinator] = {}
         self._newest: dict[tuple[str, int], int] = {}  # the newest attempt of each reader that was here
 
@@ -107,9 +112,12 @@ class SourceEvents:
     def receive(self, event: OperatorEvent) -> None:
         """An event from another worker."""
         if event.to_subtask < 0:
+            verb, argument, restored = decode_event(event.payload)
+            if verb == REPORT_WATERMARK:
+                self._groups.receive(event, argument)
+                return
             coordinator = self._coordinators.get(event.vertex_id)
             if coordinator is not None and coordinator.number == event.coordinator_number:
-                _, _, restored = decode_event(event.payload)
                 coordinator.request(event.from_subtask, event.attempt_number, restored)
             return
         reader = self._reader_of(event.vertex_id, event.to_subtask)

@@ -7,8 +7,6 @@ Code that sits in a C call, or that refuses to end, goes when the TaskManager ki
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 import time
 from collections import deque
@@ -40,7 +38,7 @@ from zmflow.protocol.checkpoints import (
     decode_barrier,
 )
 from zmflow.protocol.frames import Frame, FrameKind
-from zmflow.protocol.messages import TaskCounters, TaskDeployment, TaskFailure, TaskState
+from zmflow.protocol.messages import OperatorEvent, TaskCounters, TaskDeployment, TaskFailure, TaskState
 from zmflow.runtime.channels import (
     END,
     InputChannel,
@@ -49,8 +47,9 @@ from zmflow.runtime.channels import (
     RemoteChannel,
     TaskCanceledError,
 )
+from zmflow.runtime.interruption import is_importing, raise_in_thread
 from zmflow.runtime.shipped_code import install_classes, load_chain
-from zmflow.runtime.source_coordinator import ADD_SPLITS, ENUMERATOR_FAILED, decode_event
+from zmflow.runtime.source_coordinator import ADD_SPLITS, ALLOW_WATERMARK, ENUMERATOR_FAILED, decode_event
 from zmflow.runtime.task_checkpoints import TaskCheckpoints
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.task_outputs import Channel, TaskOutputs
@@ -58,6 +57,7 @@ from zmflow.telemetry.logs import get_logger, task_context
 
 if TYPE_CHECKING:
     from zmflow.runtime.async_loop import OperatorHost
+    from zmflow.runtime.source_alignment import SourceAlignment
 
 __all__ = ["EnumeratorFailedError", "Task", "TaskEnvironment"]
 
@@ -93,6 +93,10 @@ class TaskEnvironment(Protocol):
 
     def checkpoint_reply(self, task: Task, message: CheckpointReply) -> None:
         """What has become of a checkpoint of the task."""
+        ...
+
+    def post_event(self, event: OperatorEvent) -> None:
+        """Send an event to the worker of another task."""
         ...
 
     def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
@@ -139,6 +143,7 @@ class Task:
         self._hosts: list[OperatorHost] = []
         self._accumulators: dict[str, Accumulator[Any, Any]] = {}
         self.packed_accumulators = b""  # once it has finished
+        self._alignment: SourceAlignment | None = None
         self._chain: Chain | None = None
         self._slices = SliceSize(0)
         self._records_in = 0
@@ -183,8 +188,8 @@ class Task:
         """
         with self._interrupting:
             ident = self._thread.ident
-            if self._interruptible and ident is not None and not _imports(ident):
-                _raise_in_thread(ident, TaskCanceledError)
+            if self._interruptible and ident is not None and not is_importing(ident):
+                raise_in_thread(ident, TaskCanceledError)
 
     def fail(self, error: BaseException) -> None:
         """Let the task fail with an error from another thread."""
@@ -277,7 +282,7 @@ class Task:
             try:
                 with self._interrupting:
                     self._interruptible = False
-                    _raise_in_thread(threading.get_ident(), None)
+                    raise_in_thread(threading.get_ident(), None)
                 ended = True
             except TaskCanceledError:
                 continue  # it was under way already; there is none after it
@@ -317,6 +322,11 @@ class Task:
             restored=self._checkpoints.restored,
         )
         self._chain.open()
+        if spec.aligned:
+            from zmflow.runtime.source_alignment import SourceAlignment  # only for those that align
+
+            post = self._environment.post_event
+            self._alignment = SourceAlignment(self._chain, spec.aligned, deployment, post)
 
     def _job_parameters(self) -> dict[str, str]:
         text = self._settings[JOB_PARAMETERS]
@@ -419,7 +429,7 @@ class Task:
     def _run_source(self, chain: Chain) -> None:
         operator = chain.source
         assert operator is not None
-        context = chain.context_of(0)
+        context, alignment = chain.context_of(0), self._alignment
         reader: SourceReader[Any, Any] = operator.source.create_reader(context)
         self._reader = reader
         assigned = self._checkpoints.assigned
@@ -431,9 +441,13 @@ class Task:
             while True:
                 while self._deferred or not self.mailbox.empty():
                     self._source_control(self._next_item()[1])
+                while alignment is not None and alignment.pauses():
+                    self._source_control(self._next_item()[1])
                 with chain.running(0):
                     rows = reader.poll_next()
                 if rows is EndOfInput.END:
+                    if alignment is not None:
+                        alignment.finished()
                     break
                 if rows is None:
                     while not assigned.ready:
@@ -454,7 +468,10 @@ class Task:
         verb, argument, number = decode_event(item)
         if verb == ENUMERATOR_FAILED:
             raise EnumeratorFailedError(argument)
-        self._checkpoints.assigned.add(number, verb, argument)
+        if verb != ALLOW_WATERMARK:
+            self._checkpoints.assigned.add(number, verb, argument)
+        elif self._alignment is not None:
+            self._alignment.allow(*argument)
 
     def _assign(self, reader: SourceReader[Any, Any]) -> None:
         """Give the reader, which has nothing left, what the enumerator assigned."""
@@ -533,23 +550,6 @@ def _raise_if_ending(item: Any) -> None:
         raise item
     if item is _CANCEL:
         raise TaskCanceledError
-
-
-def _imports(ident: int) -> bool:
-    """Whether a thread is inside an import at the moment."""
-    frame = sys._current_frames().get(ident)
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _raise_in_thread(ident: int, kind: type[BaseException] | None) -> None:
-    """Let a thread raise at its next bytecode; None takes back what it has not raised yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(ident), ctypes.py_object(kind) if kind is not None else None
-    )
 
 
 def _wall_ms() -> int:

@@ -370,6 +370,10 @@ class SlotWorker:
         allocation = self._boot.allocation_id
         self._outbox.post(msgspec.structs.replace(message, epoch=self._epoch, allocation_id=allocation))
 
+    def post_event(self, event: OperatorEvent) -> None:
+        """Send an event of a task to another one's worker, through the JobManager."""
+        self._post(event)
+
     def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
         """Send rows of a collect sink to the client; blocks while it is slow."""
         self._collects.emit(task, collect_id, rows, finished)

@@ -8,9 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from submissions import new_environment
 
-from zmflow.api.notices import forget_notices
 from zmflow.api.time import Duration, Instant, Time, whole_millis
 from zmflow.api.watermark_strategy import (
     TimestampAssigner,
@@ -112,13 +110,3 @@ def test_points_in_time(millis: int) -> None:
     instant = Instant.of_epoch_milli(millis)
     assert instant.to_epoch_milli() == millis
     assert 0 <= instant.nanos < 10**9
-
-
-def test_a_stream_says_once_that_it_does_not_align() -> None:
-    """A call without effect is never silent."""
-    forget_notices()
-    env, _ = new_environment()
-    strategy = WatermarkStrategy.no_watermarks().with_watermark_alignment("g", Duration.of_seconds(1))
-    with pytest.warns(UserWarning, match="does not align watermarks yet"):
-        env.from_collection([1]).assign_timestamps_and_watermarks(strategy)
-    env.from_collection([1]).assign_timestamps_and_watermarks(strategy)

@@ -302,3 +302,26 @@ def test_watermarks_grow_and_keep_the_bound(batches: list[tuple[list[int], int]]
         assert all(watermark == highest[-1] - bound - 1 for watermark in said)
         watermarks += said
     assert watermarks == sorted(set(watermarks))
+
+
+def test_what_was_reached_does_not_wait_for_the_interval() -> None:
+    """It is the watermark that would be given out now; a generator's is the one it gave out."""
+    drive = Drive(BOUNDED)
+    drive.push(100, 70)
+    assert drive.operator.reached_ms == 89
+    drive.operator.advance_watermark(MAX_WATERMARK)
+    assert drive.operator.reached_ms == MAX_WATERMARK
+
+
+def test_a_stream_whose_source_pauses_is_not_idle() -> None:
+    """The time of the pause does not count, before it nor after it."""
+    drive = Drive(BOUNDED.with_idleness(Duration.of_millis(1000)))
+    drive.push(100)
+    drive.wait(900)
+    drive.operator.held = True
+    drive.wait(5000)
+    drive.operator.held = False
+    drive.wait(900)
+    assert "idle" not in drive.taken()
+    drive.wait(1000)
+    assert drive.taken() == ["idle"]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zmflow.api.watermark_strategy import WatermarkAlignment
 from zmflow.execution.stream_operator import MAX_WATERMARK, MIN_WATERMARK
 from zmflow.execution.time_events import StreamStatus, TimeEvent, Watermark
-from zmflow.execution.watermark_alignment import SILENCE_INTERVALS, AlignmentGroup, ReaderAlignment
 from zmflow.execution.watermark_valve import GateValves, WatermarkValve
 
 IDLE, ACTIVE = StreamStatus(idle=True), StreamStatus(idle=False)
@@ -311,46 +308,3 @@ def test_many_channels_keep_little() -> None:
             assert valve.watermark(channel, watermark) == []
     assert len(valve._minima) <= 20
     assert valve.watermark(0, 500) == [Watermark(500)]
-
-
-# -- alignment ---------------------------------------------------------------------------------------
-
-
-def test_a_reader_ahead_of_its_group_pauses_until_the_slowest_is_near() -> None:
-    """The slowest member and the drift say how far a reader may go."""
-    alignment = WatermarkAlignment("group", max_drift_ms=10, update_interval_ms=1000)
-    group, reader = AlignmentGroup(alignment), ReaderAlignment(alignment, now_ms=0)
-    assert not reader.pauses(10**6)
-    group.report("here", 100, now_ms=0)
-    group.report("there", 80, now_ms=0)
-    reader.allow(group.allowed_ms(now_ms=0))
-    assert reader.pauses(100)
-    group.report("there", 95, now_ms=500)
-    reader.allow(group.allowed_ms(now_ms=500))
-    assert not reader.pauses(100)
-
-
-@pytest.mark.parametrize("how", ["idle", "gone", "silent"])
-def test_a_member_that_says_nothing_holds_nobody_up(how: str) -> None:
-    """Idle, finished and lost members do not count; without any other there is no limit."""
-    group = AlignmentGroup(WatermarkAlignment("group", max_drift_ms=10, update_interval_ms=100))
-    group.report("slow", 5, now_ms=0)
-    assert group.allowed_ms(now_ms=100) == 15
-    now_ms = 100
-    if how == "idle":
-        group.report("slow", MAX_WATERMARK, now_ms=100)
-    elif how == "gone":
-        group.gone("slow")
-    else:
-        now_ms = 100 * SILENCE_INTERVALS + 1
-    assert group.allowed_ms(now_ms) == MAX_WATERMARK
-
-
-def test_readers_report_at_intervals_and_not_before_their_first_watermark() -> None:
-    """A report is due every interval; before its first watermark a reader would hold all the others up."""
-    reader = ReaderAlignment(WatermarkAlignment("group", 10, 1000), now_ms=0)
-    assert reader.report(50, 999, idle=False) is None
-    assert reader.report(MIN_WATERMARK, 1000, idle=False) is None
-    assert reader.next_report_ms() == 2000
-    assert reader.report(50, 2000, idle=False) == 50
-    assert reader.report(60, 3000, idle=True) == MAX_WATERMARK

@@ -12,7 +12,7 @@ import cloudpickle
 import pytest
 
 from zmflow.api.functions import MapFunction, RuntimeContext
-from zmflow.api.operators import MapOperator, Operator, SinkFunctionOperator, SinkOperator, SourceOperator
+from zmflow.api.operators import MapOperator, SinkFunctionOperator, SinkOperator, SourceOperator
 from zmflow.api.sinks import Sink, SinkWriter, WriterContext
 from zmflow.api.sources import (
     EndOfInput,
@@ -21,15 +21,19 @@ from zmflow.api.sources import (
     SplitEnumerator,
     SplitEnumeratorContext,
 )
+from zmflow.api.watermark_strategy import WatermarkAlignment, WatermarksOperator, WatermarkStrategy
 from zmflow.config import Settings
 from zmflow.errors import ProtocolError
 from zmflow.graph.job_graph import ChainNode, ChainSpec
-from zmflow.protocol.messages import TaskDeployment, TaskFailure, TaskState
+from zmflow.protocol.messages import OperatorEvent, TaskDeployment, TaskFailure, TaskState
 from zmflow.runtime.channels import END, LocalChannel, Permits
 from zmflow.runtime.source_coordinator import (
     ADD_SPLITS,
+    ALLOW_WATERMARK,
     ENUMERATOR_FAILED,
     NO_MORE_SPLITS,
+    REPORT_WATERMARK,
+    decode_event,
     encode_event,
 )
 from zmflow.runtime.task import Task
@@ -49,12 +53,25 @@ class Environment:
         self.external_resources = {"gpu": [1, 3]}
         self.states: SimpleQueue[tuple[TaskState, TaskFailure | None]] = SimpleQueue()
         self.requests: SimpleQueue[int] = SimpleQueue()
+        self.posted: SimpleQueue[OperatorEvent] = SimpleQueue()
 
     def report(self, task: Task, state: TaskState, failure: TaskFailure | None) -> None:
         self.states.put((state, failure))
 
     def request_split(self, task: Task) -> None:
         self.requests.put(task.deployment.subtask_index)
+
+    def post_event(self, event: OperatorEvent) -> None:
+        self.posted.put(event)
+
+    def reported(self) -> int | None:
+        """The watermark of the next report of an aligned source, which goes to both sources of its group."""
+        events = [self.posted.get(timeout=WAIT_S) for _ in ("v1", "v2")]
+        assert [event.vertex_id for event in events] == ["v1", "v2"]
+        assert {(event.from_subtask, event.to_subtask) for event in events} == {(0, -1)}
+        verb, (vertex, alignment, watermark_ms), _ = decode_event(events[0].payload)
+        assert (verb, vertex, alignment.group) == (REPORT_WATERMARK, "v1", "g")
+        return None if watermark_ms is None else int(watermark_ms)
 
     def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
         raise AssertionError("no collect sink here")
@@ -67,7 +84,12 @@ class Environment:
                 return state, failure
 
 
-def task(environment: Environment, *operators: Operator, gates: tuple[int, ...] = ()) -> Task:
+def task(
+    environment: Environment,
+    *operators: Any,
+    gates: tuple[int, ...] = (),
+    aligned: dict[int, list[str]] | None = None,
+) -> Task:
     nodes = [ChainNode(f"o{i}", f"op{i}", operator, i - 1) for i, operator in enumerate(operators)]
     made = Task(
         TaskDeployment(
@@ -80,7 +102,7 @@ def task(environment: Environment, *operators: Operator, gates: tuple[int, ...] 
             parallelism=1,
             max_parallelism=128,
             attempt_number=0,
-            operators=cloudpickle.dumps(ChainSpec(nodes)),
+            operators=cloudpickle.dumps(ChainSpec(nodes, aligned=aligned or {})),
             gate_channels=list(gates),
             partitions=[],
             settings={},
@@ -156,6 +178,61 @@ def test_a_source_asks_for_one_split_ahead_and_no_more() -> None:
     assert SEEN == [0, 1, 2, 3, 4]
     assert environment.requests.empty()
     assert running.counters().records_in == 5
+
+
+def paused_source(environment: Environment) -> Task:
+    """A source of two splits that is ahead of its group: it has read 0 and 100, and may read 101 later."""
+    strategy: WatermarkStrategy[int] = WatermarkStrategy(
+        bound_ms=0,
+        timestamp_assigner=lambda value, _: value,
+        idle_timeout_ms=20,
+        alignment=WatermarkAlignment("g", max_drift_ms=10, update_interval_ms=5),
+    )
+    running = task(
+        environment,
+        SourceOperator(Numbers()),
+        WatermarksOperator(strategy, interval_ms=1),
+        SinkFunctionOperator(SEEN_APPEND),
+        aligned={1: ["v1", "v2"]},
+    )
+    running.start()
+    for split in (range(1), range(100, 101), range(101, 102)):
+        environment.requests.get(timeout=WAIT_S)
+        running.operator_event(encode_event(ADD_SPLITS, [split]))
+        GATE.put(None)
+    while environment.reported() != 99:
+        pass
+    return running
+
+
+def test_an_aligned_source_that_is_ahead_pauses_until_it_is_allowed_more() -> None:
+    """Meanwhile it reports, is not idle however long that takes, and does not read; in the end it leaves."""
+    environment = Environment()
+    running = paused_source(environment)
+    assert [environment.reported() for _ in range(20)] == [99] * 20
+    running.operator_event(encode_event(ALLOW_WATERMARK, (1, "v1", 98)))
+    assert [environment.reported() for _ in range(3)] == [99] * 3
+    assert SEEN == [0, 100]
+    assert GATE.qsize() == 1
+    running.operator_event(encode_event(ALLOW_WATERMARK, (1, "v1", 99)))
+    while environment.reported() != 100:
+        pass
+    assert SEEN == [0, 100, 101]
+    running.operator_event(encode_event(ALLOW_WATERMARK, (1, "v1", 100)))
+    running.operator_event(encode_event(NO_MORE_SPLITS))
+    assert environment.end() == ("FINISHED", None)
+    while environment.reported() is not None:
+        pass
+    assert environment.posted.empty()
+
+
+def test_a_source_that_pauses_can_be_cancelled() -> None:
+    """It does not leave its group: the next attempt reads on, and is waited for until then."""
+    environment = Environment()
+    paused_source(environment).cancel()
+    assert environment.end() == ("CANCELED", None)
+    while not environment.posted.empty():
+        assert environment.reported() == 99
 
 
 def SEEN_APPEND(value: Any) -> None:
