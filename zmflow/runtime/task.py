@@ -7,8 +7,6 @@ Code that sits in a C call, or that refuses to end, goes when the TaskManager ki
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 import time
 from collections import deque
@@ -49,6 +47,7 @@ from zmflow.runtime.channels import (
     RemoteChannel,
     TaskCanceledError,
 )
+from zmflow.runtime.interruption import is_importing, raise_in_thread
 from zmflow.runtime.shipped_code import install_classes, load_chain
 from zmflow.runtime.source_coordinator import ADD_SPLITS, ENUMERATOR_FAILED, decode_event
 from zmflow.runtime.task_checkpoints import TaskCheckpoints
@@ -183,8 +182,8 @@ class Task:
         """
         with self._interrupting:
             ident = self._thread.ident
-            if self._interruptible and ident is not None and not _imports(ident):
-                _raise_in_thread(ident, TaskCanceledError)
+            if self._interruptible and ident is not None and not is_importing(ident):
+                raise_in_thread(ident, TaskCanceledError)
 
     def fail(self, error: BaseException) -> None:
         """Let the task fail with an error from another thread."""
@@ -277,7 +276,7 @@ class Task:
             try:
                 with self._interrupting:
                     self._interruptible = False
-                    _raise_in_thread(threading.get_ident(), None)
+                    raise_in_thread(threading.get_ident(), None)
                 ended = True
             except TaskCanceledError:
                 continue  # it was under way already; there is none after it
@@ -533,23 +532,6 @@ def _raise_if_ending(item: Any) -> None:
         raise item
     if item is _CANCEL:
         raise TaskCanceledError
-
-
-def _imports(ident: int) -> bool:
-    """Whether a thread is inside an import at the moment."""
-    frame = sys._current_frames().get(ident)
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _raise_in_thread(ident: int, kind: type[BaseException] | None) -> None:
-    """Let a thread raise at its next bytecode; None takes back what it has not raised yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(ident), ctypes.py_object(kind) if kind is not None else None
-    )
 
 
 def _wall_ms() -> int:
