@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from zmflow.api.accumulators import Accumulator, pack_accumulators
 from zmflow.api.functions import RuntimeContext
-from zmflow.api.sources import EndOfInput, SourceReader
+from zmflow.api.sources import SourceReader
 from zmflow.config import Settings
 from zmflow.config.options import JOB_PARAMETERS, RUNTIME_MODE, STATE_BACKEND
 from zmflow.execution.barrier_alignment import Alignment
@@ -49,7 +49,7 @@ from zmflow.runtime.channels import (
 )
 from zmflow.runtime.interruption import is_importing, raise_in_thread
 from zmflow.runtime.shipped_code import install_classes, load_chain
-from zmflow.runtime.source_coordinator import ADD_SPLITS, ENUMERATOR_FAILED, decode_event
+from zmflow.runtime.source_loop import EnumeratorFailedError, SourceLoop
 from zmflow.runtime.task_checkpoints import TaskCheckpoints
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.task_outputs import Channel, TaskOutputs
@@ -58,7 +58,7 @@ from zmflow.telemetry.logs import get_logger, task_context
 if TYPE_CHECKING:
     from zmflow.runtime.async_loop import OperatorHost
 
-__all__ = ["EnumeratorFailedError", "Task", "TaskEnvironment"]
+__all__ = ["Task", "TaskEnvironment"]
 
 CheckpointReply = CheckpointAcknowledged | CheckpointDeclined | AwaitsCheckpoint
 
@@ -66,14 +66,6 @@ _CANCEL = object()
 
 TIME_EVENTS = frozenset((Watermark, StreamStatus))
 EVENT_FRAMES = frozenset((FrameKind.WATERMARK, FrameKind.STREAM_STATUS))
-
-
-class EnumeratorFailedError(Exception):
-    """The enumerator of a task's source failed; ``failure`` says how, whichever task reports it first."""
-
-    def __init__(self, failure: TaskFailure) -> None:
-        super().__init__(failure.summary)
-        self.failure = failure
 
 
 class TaskEnvironment(Protocol):
@@ -416,55 +408,24 @@ class Task:
             chain.event(event)
 
     def _run_source(self, chain: Chain) -> None:
-        operator = chain.source
-        assert operator is not None
-        context = chain.context_of(0)
-        reader: SourceReader[Any, Any] = operator.source.create_reader(context)
-        self._reader = reader
-        assigned = self._checkpoints.assigned
+        def process(rows: Sequence[Any]) -> None:
+            self._records_in += len(rows)
+            self._process(rows, chain.process)
+
+        loop = SourceLoop(
+            chain,
+            self._checkpoints,
+            request_split=lambda: self._environment.request_split(self),
+            pending=lambda: bool(self._deferred) or not self.mailbox.empty(),
+            next_item=lambda: self._next_item()[1],
+            control=self._control,
+            process=process,
+        )
+        self._reader = loop.reader
         try:
-            with chain.running(0):
-                reader.start()
-                self._checkpoints.restore_reader(chain, reader, ADD_SPLITS)
-                self._environment.request_split(self)
-            while True:
-                while self._deferred or not self.mailbox.empty():
-                    self._source_control(self._next_item()[1])
-                with chain.running(0):
-                    rows = reader.poll_next()
-                if rows is EndOfInput.END:
-                    break
-                if rows is None:
-                    while not assigned.ready:
-                        self._source_control(self._next_item()[1])
-                    self._assign(reader)
-                else:
-                    self._records_in += len(rows)
-                    self._process(rows, chain.process)
+            loop.run()
         finally:
             self._reader = None
-            with chain.running(0):
-                reader.close()
-
-    def _source_control(self, item: Any) -> None:
-        if not isinstance(item, bytes):
-            self._control(item)
-            return
-        verb, argument, number = decode_event(item)
-        if verb == ENUMERATOR_FAILED:
-            raise EnumeratorFailedError(argument)
-        self._checkpoints.assigned.add(number, verb, argument)
-
-    def _assign(self, reader: SourceReader[Any, Any]) -> None:
-        """Give the reader, which has nothing left, what the enumerator assigned."""
-        verb, splits = self._checkpoints.assigned.pop()
-        if verb == ADD_SPLITS:
-            reader.add_splits(splits)
-            # The next split is asked for while this one is read, so that the round trip costs nothing; one
-            # ahead and no more, so that a fast reader does not hoard what a slow one could read.
-            self._environment.request_split(self)
-        else:
-            reader.notify_no_more_splits()
 
     def _control(self, item: Any) -> None:
         _raise_if_ending(item)

@@ -1,0 +1,104 @@
+"""``SourceLoop``: what a task with a source does until its input ends: serve the mailbox, poll, process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from zmflow.api.sources import EndOfInput, SourceReader
+from zmflow.execution.chain import Chain
+from zmflow.protocol.messages import TaskFailure
+from zmflow.runtime.source_coordinator import ADD_SPLITS, ENUMERATOR_FAILED, decode_event
+from zmflow.runtime.task_checkpoints import TaskCheckpoints
+
+__all__ = ["EnumeratorFailedError", "SourceLoop"]
+
+
+class EnumeratorFailedError(Exception):
+    """The enumerator of a task's source failed; ``failure`` says how, whichever task reports it first."""
+
+    def __init__(self, failure: TaskFailure) -> None:
+        super().__init__(failure.summary)
+        self.failure = failure
+
+
+class SourceLoop:
+    """Polls the reader of a source. On the task's thread.
+
+    Args:
+        chain: of the task, open.
+        checkpoints: of the task.
+        request_split: asks the enumerator for a split.
+        pending: whether the mailbox has something.
+        next_item: waits for the next item of the mailbox.
+        control: serves an item that is not the source's alone.
+        process: runs records through the chain.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        checkpoints: TaskCheckpoints,
+        *,
+        request_split: Callable[[], None],
+        pending: Callable[[], bool],
+        next_item: Callable[[], Any],
+        control: Callable[[Any], None],
+        process: Callable[[Sequence[Any]], None],
+    ) -> None:
+        operator = chain.source
+        assert operator is not None
+        self.reader: SourceReader[Any, Any] = operator.source.create_reader(chain.context_of(0))
+        self._chain = chain
+        self._checkpoints = checkpoints
+        self._request_split = request_split
+        self._pending = pending
+        self._next_item = next_item
+        self._control = control
+        self._process = process
+
+    def run(self) -> None:
+        """Until the input has ended; the reader is closed then, whatever happens."""
+        chain, reader = self._chain, self.reader
+        assigned = self._checkpoints.assigned
+        try:
+            with chain.running(0):
+                reader.start()
+                self._checkpoints.restore_reader(chain, reader, ADD_SPLITS)
+                self._request_split()
+            while True:
+                while self._pending():
+                    self._serve(self._next_item())
+                with chain.running(0):
+                    rows = reader.poll_next()
+                if rows is EndOfInput.END:
+                    break
+                if rows is None:
+                    while not assigned.ready:
+                        self._serve(self._next_item())
+                    self._assign()
+                else:
+                    self._process(rows)
+        finally:
+            with chain.running(0):
+                reader.close()
+
+    def _serve(self, item: Any) -> None:
+        if not isinstance(item, bytes):
+            self._control(item)
+            return
+        verb, argument, number = decode_event(item)
+        if verb == ENUMERATOR_FAILED:
+            raise EnumeratorFailedError(argument)
+        self._checkpoints.assigned.add(number, verb, argument)
+
+    def _assign(self) -> None:
+        """Give the reader, which has nothing left, what the enumerator assigned."""
+        verb, splits = self._checkpoints.assigned.pop()
+        if verb == ADD_SPLITS:
+            self.reader.add_splits(splits)
+            # The next split is asked for while this one is read, so that the round trip costs nothing; one
+            # ahead and no more, so that a fast reader does not hoard what a slow one could read.
+            self._request_split()
+        else:
+            self.reader.notify_no_more_splits()
