@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ class SourceLoop:
         checkpoints: of the task.
         request_split: asks the enumerator for a split.
         pending: whether the mailbox has something.
-        next_item: waits for the next item of the mailbox.
+        next_item: waits for the next item of the mailbox; None when it has waited until then.
         control: serves an item that is not the source's alone.
         process: runs records through the chain.
     """
@@ -42,7 +43,7 @@ class SourceLoop:
         *,
         request_split: Callable[[], None],
         pending: Callable[[], bool],
-        next_item: Callable[[], Any],
+        next_item: Callable[[float | None], Any],
         control: Callable[[Any], None],
         process: Callable[[Sequence[Any]], None],
     ) -> None:
@@ -60,7 +61,6 @@ class SourceLoop:
     def run(self) -> None:
         """Until the input has ended; the reader is closed then, whatever happens."""
         chain, reader = self._chain, self.reader
-        assigned = self._checkpoints.assigned
         try:
             with chain.running(0):
                 reader.start()
@@ -68,20 +68,31 @@ class SourceLoop:
                 self._request_split()
             while True:
                 while self._pending():
-                    self._serve(self._next_item())
+                    self._serve(self._next_item(None))
                 with chain.running(0):
                     rows = reader.poll_next()
                 if rows is EndOfInput.END:
                     break
                 if rows is None:
-                    while not assigned.ready:
-                        self._serve(self._next_item())
-                    self._assign()
+                    self._wait()
                 else:
                     self._process(rows)
         finally:
             with chain.running(0):
                 reader.close()
+
+    def _wait(self) -> None:
+        """Until the reader, which has nothing to read, can be given something or wants to be polled again."""
+        assigned = self._checkpoints.assigned
+        with self._chain.running(0):
+            after_s = self.reader.poll_again_after_s()
+        until = None if after_s is None else time.perf_counter() + after_s
+        while not assigned.ready:
+            item = self._next_item(until)
+            if item is None:
+                return
+            self._serve(item)
+        self._assign()
 
     def _serve(self, item: Any) -> None:
         if not isinstance(item, bytes):
@@ -93,7 +104,7 @@ class SourceLoop:
         self._checkpoints.assigned.add(number, verb, argument)
 
     def _assign(self) -> None:
-        """Give the reader, which has nothing left, what the enumerator assigned."""
+        """Give the reader what the enumerator assigned."""
         verb, splits = self._checkpoints.assigned.pop()
         if verb == ADD_SPLITS:
             self.reader.add_splits(splits)

@@ -372,7 +372,6 @@ class Task:
                 self._releases.add(channel)
             else:
                 batch = channel.decode(item)
-                self._records_in += len(batch)
                 if kind is not None:
                     self._bytes_in += len(item.payload)
                 self._process(batch, process[channel.gate])
@@ -408,18 +407,14 @@ class Task:
             chain.event(event)
 
     def _run_source(self, chain: Chain) -> None:
-        def process(rows: Sequence[Any]) -> None:
-            self._records_in += len(rows)
-            self._process(rows, chain.process)
-
         loop = SourceLoop(
             chain,
             self._checkpoints,
             request_split=lambda: self._environment.request_split(self),
             pending=lambda: bool(self._deferred) or not self.mailbox.empty(),
-            next_item=lambda: self._next_item()[1],
+            next_item=lambda until: self._next_item(until)[1],
             control=self._control,
-            process=process,
+            process=lambda rows: self._process(rows, chain.process),
         )
         self._reader = loop.reader
         try:
@@ -439,25 +434,29 @@ class Task:
             if item is host:
                 host.notify()
 
-    def _next_item(self) -> tuple[Any, Any]:
-        """The next item of the mailbox; while it waits, flushes outputs and lets timers fire that are due."""
+    def _next_item(self, until: float | None = None) -> tuple[Any, Any]:
+        """The next item of the mailbox; while it waits, flushes outputs and lets timers fire that are due.
+        Where it has waited until then, there is none."""
         if self._deferred:
             return self._deferred.popleft()
         mailbox = self.mailbox
         while mailbox.empty():
-            wait_s = self._idle_wait_s()
+            wait_s = self._idle_wait_s(until)
             if wait_s is None:
                 break
             try:
                 return mailbox.get(timeout=wait_s)
             except Empty:
-                self._outputs.flush_due(time.perf_counter())
+                self._outputs.flush_due(now := time.perf_counter())
                 self._advance_time()
+                if until is not None and until <= now:
+                    return None, None
         return mailbox.get()
 
-    def _idle_wait_s(self) -> float | None:
+    def _idle_wait_s(self, until: float | None) -> float | None:
         """How long nothing has to be done while no input comes; None: for ever."""
-        wait_s = self._outputs.due() - time.perf_counter()
+        due = self._outputs.due()
+        wait_s = (due if until is None else min(due, until)) - time.perf_counter()
         timer_ms = self._chain.next_processing_time_ms() if self._chain is not None else None
         if timer_ms is not None:
             wait_s = min(wait_s, (timer_ms - _wall_ms()) / 1000)
@@ -472,6 +471,7 @@ class Task:
 
     def _process(self, batch: Batch, process: BatchConsumer) -> None:
         """Run a batch through the chain, in slices that leave time for flushing, timers and cancelling."""
+        self._records_in += len(batch)
         for begin, end in self._slices.of(len(batch)):
             self._process_slice(batch if end - begin == len(batch) else batch[begin:end], process)
 
