@@ -17,7 +17,7 @@ object is called from two threads; after ``notify_no_more_splits`` no split is a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -60,6 +60,14 @@ class SplitEnumeratorContext(Protocol[SplitT_contra]):
         """Tell a reader that it has all it will get; it ends when it has read them."""
         ...
 
+    def call_periodically(self, interval_ms: int, function: Callable[[], None]) -> None:
+        """Call a function every ``interval_ms``, the first time after that long: to look for new splits.
+
+        It is called where the enumerator's methods are, between two of them. What takes longer than its
+        interval is not called more often for that.
+        """
+        ...
+
 
 class SplitEnumerator(ABC, Generic[SplitT]):
     """Finds the splits of a source and hands them out."""
@@ -69,7 +77,10 @@ class SplitEnumerator(ABC, Generic[SplitT]):
 
     @abstractmethod
     def handle_split_request(self, subtask: int) -> None:
-        """A reader has nothing left to read: assign it a split or signal that there are no more."""
+        """A reader has nothing left to read: assign it a split or signal that there are no more.
+
+        Where there may be some later, neither: the reader waits, and does not ask again.
+        """
 
     @abstractmethod
     def add_splits_back(self, splits: Sequence[SplitT], subtask: int) -> None:
@@ -111,8 +122,14 @@ class SourceReader(ABC, Generic[T, SplitT]):
         Returns:
             A non-empty sequence of records (about ``BATCH_RECORDS_DEFAULT`` of them is a good size; a
             ``range`` will do); ``EndOfInput.END`` after ``notify_no_more_splits`` when all are read;
-            ``None`` when there is nothing to read until a split is added.
+            ``None`` when there is nothing to read now. The task then adds the next split if there is one,
+            and otherwise waits for one, for as long as ``poll_again_after_s`` says.
         """
+
+    def poll_again_after_s(self) -> float | None:
+        """Asked when ``poll_next`` has returned None: after how many seconds to call it again, though no
+        split was added; by default never. Checkpoints, timers and cancelling do not wait for that."""
+        return None
 
     @abstractmethod
     def notify_no_more_splits(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast, get_origin
 
 import msgspec
 
-from zmflow.connectors.file_formats import StreamFormat, excerpt
+from zmflow.connectors.file_formats import PositionedFormat, StreamFormat, excerpt
 from zmflow.connectors.file_splits import FileSplit
 from zmflow.connectors.line_blocks import (
     LINE_LENGTH_MAX_BYTES,
@@ -37,7 +37,7 @@ ROWS_PER_BATCH = 1024
 
 
 @dataclass(frozen=True)
-class CsvFormat(StreamFormat[T], Generic[T]):
+class CsvFormat(PositionedFormat[T], Generic[T]):
     """Rows of a CSV file; blank lines are skipped.
 
     Args:
@@ -79,15 +79,18 @@ class CsvFormat(StreamFormat[T], Generic[T]):
     def is_splittable(self, path: str) -> bool:
         return not self.multiline and not is_compressed(path)
 
-    def read(self, split: FileSplit) -> Iterator[list[T]]:
-        # The csv module's limit of 128 KiB per field is a setting of the process.
-        csv.field_size_limit(max(csv.field_size_limit(), LINE_LENGTH_MAX_BYTES))
-        return self._read_whole(split) if self.multiline else self._read_lines(split)
+    def read(self, split: FileSplit) -> Iterator[Sequence[T]]:
+        return self._read_whole(split) if self.multiline else super().read(split)
+
+    def read_on(self, split: FileSplit) -> Iterator[tuple[Sequence[T], FileSplit]]:
+        # A line break inside a field cannot be told from the end of a row at any byte: rows are counted.
+        return StreamFormat.read_on(self, split) if self.multiline else super().read_on(split)
 
     def _rows(self, lines: Iterator[str] | Sequence[str]) -> Any:
         return csv.reader(lines, delimiter=self.delimiter, quotechar=self.quotechar, strict=True)
 
-    def _read_lines(self, split: FileSplit) -> Iterator[list[T]]:
+    def batches(self, split: FileSplit) -> Iterator[tuple[list[T], int]]:
+        _allow_long_fields()
         names = self.fields or self._first_row(split.path)
         convert = self._converter(names)
         width = len(names)
@@ -109,7 +112,7 @@ class CsvFormat(StreamFormat[T], Generic[T]):
                     self._refuse(split.path, offset, block, names)
                     raise AssertionError("A block was refused whose lines are all good.") from error
                 if records:
-                    yield records
+                    yield records, offset + len(block)
 
     def _first_row(self, path: str) -> tuple[str, ...]:
         with reading(path) as file:
@@ -157,6 +160,7 @@ class CsvFormat(StreamFormat[T], Generic[T]):
             raise csv.Error(f"{len(row)} fields where {len(names)} were expected")
 
     def _read_whole(self, split: FileSplit) -> Iterator[list[T]]:
+        _allow_long_fields()
         with reading(split.path) as file:
             encoding = "utf-8-sig" if self.decoder.encoding == "utf-8" else self.decoder.encoding
             text = io.TextIOWrapper(
@@ -188,6 +192,11 @@ class CsvFormat(StreamFormat[T], Generic[T]):
                     f"A row of the input file is malformed: {error}.",
                     detail=f"{split.path}: between line {start} and line {reader.line_num}",
                 ) from None
+
+
+def _allow_long_fields() -> None:
+    """The csv module's limit of 128 KiB per field is a setting of the process."""
+    csv.field_size_limit(max(csv.field_size_limit(), LINE_LENGTH_MAX_BYTES))
 
 
 def _malformed(reason: str, place: str, line: str) -> ConnectorError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
@@ -19,6 +19,7 @@ from zmflow.errors import ConnectorError
 __all__ = [
     "FILE_SIZE_MAX_BYTES",
     "JsonLinesFormat",
+    "PositionedFormat",
     "RecordsOfFixedSizeFormat",
     "StreamFormat",
     "TextLineFormat",
@@ -47,11 +48,24 @@ class StreamFormat(ABC, Generic[T]):
 
     @abstractmethod
     def read(self, split: FileSplit) -> Iterator[Sequence[T]]:
-        """Batches of the records that start in the split; none of them empty.
+        """Batches of all records that start in the split; none of them empty.
 
         Raises:
             ConnectorError: the file cannot be read or holds something else, with file and position.
         """
+
+    def read_on(self, split: FileSplit) -> Iterator[tuple[Sequence[T], FileSplit]]:
+        """Batches of the records of a split that were not read yet, each with what is left of it then.
+
+        This one counts records, and after a restart it reads those again that come first, without
+        returning them: right for every format that reads the same from the same bytes.
+        """
+        seen = 0
+        for batch in self.read(split):
+            seen += len(batch)
+            if seen > split.records_read:
+                fresh = min(len(batch), seen - split.records_read)
+                yield batch[len(batch) - fresh :], replace(split, records_read=seen)
 
     @staticmethod
     def text_line_format(charset_name: str = "UTF-8") -> StreamFormat[str]:
@@ -59,22 +73,36 @@ class StreamFormat(ABC, Generic[T]):
         return TextLineFormat(TextDecoder(charset_name))
 
 
+class PositionedFormat(StreamFormat[T]):
+    """A format that can be entered at the byte after any of its batches."""
+
+    def read(self, split: FileSplit) -> Iterator[Sequence[T]]:
+        return (batch for batch, _ in self.read_on(split))
+
+    def read_on(self, split: FileSplit) -> Iterator[tuple[Sequence[T], FileSplit]]:
+        return ((batch, replace(split, start=position)) for batch, position in self.batches(split))
+
+    @abstractmethod
+    def batches(self, split: FileSplit) -> Iterator[tuple[Sequence[T], int]]:
+        """Batches of the records that start in the split, each with the byte behind its last record."""
+
+
 @dataclass(frozen=True)
-class TextLineFormat(StreamFormat[str]):
+class TextLineFormat(PositionedFormat[str]):
     """Lines without their ends (``\\n`` or ``\\r\\n``)."""
 
     decoder: TextDecoder = field(default_factory=TextDecoder)
 
-    def read(self, split: FileSplit) -> Iterator[list[str]]:
+    def batches(self, split: FileSplit) -> Iterator[tuple[list[str], int]]:
         decode = self.decoder.lines
         with reading(split.path) as file:
             for offset, block in line_blocks(file, split):
                 if lines := decode(split.path, offset, block):
-                    yield lines
+                    yield lines, offset + len(block)
 
 
 @dataclass(frozen=True)
-class JsonLinesFormat(StreamFormat[T]):
+class JsonLinesFormat(PositionedFormat[T]):
     """A JSON value on each line; blank lines are skipped.
 
     Args:
@@ -84,7 +112,7 @@ class JsonLinesFormat(StreamFormat[T]):
 
     record_type: type[T] | None = None
 
-    def read(self, split: FileSplit) -> Iterator[list[T]]:
+    def batches(self, split: FileSplit) -> Iterator[tuple[list[T], int]]:
         decode = cast("Callable[[bytes], T]", msgspec.json.Decoder(self.record_type or Any).decode)
         with reading(split.path) as file:
             for offset, block in line_blocks(file, split):
@@ -96,7 +124,7 @@ class JsonLinesFormat(StreamFormat[T]):
                     _refuse_json(split.path, offset + 3 * marked, lines, decode)
                     raise
                 if values:
-                    yield values
+                    yield values, offset + len(block)
 
 
 def _refuse_json(path: str, offset: int, lines: list[bytes], decode: Callable[[bytes], object]) -> None:
@@ -130,6 +158,10 @@ class WholeFileFormat(StreamFormat[tuple[str, bytes]]):
     def is_splittable(self, path: str) -> bool:  # noqa: ARG002 - of the interface
         return False
 
+    def read_on(self, split: FileSplit) -> Iterator[tuple[Sequence[tuple[str, bytes]], FileSplit]]:
+        # A file that was read is not read again to find out that it has one record.
+        return iter(()) if split.records_read else super().read_on(split)
+
     def read(self, split: FileSplit) -> Iterator[list[tuple[str, bytes]]]:
         with reading(split.path) as file:
             parts = []
@@ -147,7 +179,7 @@ class WholeFileFormat(StreamFormat[tuple[str, bytes]]):
 
 
 @dataclass(frozen=True)
-class RecordsOfFixedSizeFormat(StreamFormat[bytes]):
+class RecordsOfFixedSizeFormat(PositionedFormat[bytes]):
     """Records of the same number of bytes, one after the other."""
 
     record_size_bytes: int
@@ -161,7 +193,7 @@ class RecordsOfFixedSizeFormat(StreamFormat[bytes]):
     def align(self, split_size_bytes: int) -> int:
         return max(1, split_size_bytes // self.record_size_bytes) * self.record_size_bytes
 
-    def read(self, split: FileSplit) -> Iterator[list[bytes]]:
+    def batches(self, split: FileSplit) -> Iterator[tuple[list[bytes], int]]:
         size = self.record_size_bytes
         position = split.start
         with reading(split.path) as file:
@@ -180,4 +212,4 @@ class RecordsOfFixedSizeFormat(StreamFormat[bytes]):
                 if not block:
                     return
                 position += len(block)
-                yield [block[start : start + size] for start in range(0, len(block), size)]
+                yield [block[start : start + size] for start in range(0, len(block), size)], position

@@ -114,6 +114,11 @@ class FileSource(Source[T, FileSplit], Generic[T]):
     def create_enumerator(self, context: SplitEnumeratorContext[FileSplit]) -> FileSplitEnumerator:
         return FileSplitEnumerator(context, self._listing, self._cut)
 
+    def restore_enumerator(
+        self, context: SplitEnumeratorContext[FileSplit], state: list[FileSplit]
+    ) -> FileSplitEnumerator:
+        return FileSplitEnumerator(context, self._listing, self._cut, state)
+
     def create_reader(self, context: RuntimeContext) -> FileSourceReader[T]:  # noqa: ARG002 - of the interface
         return FileSourceReader(self._format)
 
@@ -144,7 +149,8 @@ class FileSourceReader(SourceReader[T, FileSplit], Generic[T]):
     def __init__(self, stream_format: StreamFormat[T]) -> None:
         self._format = stream_format
         self._splits: deque[FileSplit] = deque()
-        self._batches: Iterator[Sequence[T]] = iter(())
+        self._batches: Iterator[tuple[Sequence[T], FileSplit]] = iter(())
+        self._rest: FileSplit | None = None  # of the split that is being read
         self._no_more_splits = False
 
     def add_splits(self, splits: Sequence[FileSplit]) -> None:
@@ -155,11 +161,19 @@ class FileSourceReader(SourceReader[T, FileSplit], Generic[T]):
 
     def poll_next(self) -> Sequence[T] | EndOfInput | None:
         while True:
-            for batch in self._batches:
+            for batch, rest in self._batches:
+                self._rest = rest
                 return batch
+            self._rest = None
             if not self._splits:
                 return EndOfInput.END if self._no_more_splits else None
-            self._batches = self._format.read(self._splits.popleft())
+            self._batches = self._format.read_on(self._splits.popleft())
+
+    def snapshot_state(self, checkpoint_id: int) -> list[FileSplit]:  # noqa: ARG002 - of the interface
+        rest = self._rest
+        if rest is None or (rest.end is not None and rest.start >= rest.end):
+            return list(self._splits)
+        return [rest, *self._splits]
 
     def close(self) -> None:
         # Dropping the iterator closes the file it has open.

@@ -8,8 +8,8 @@ few requests, and large ones in pieces, so that readers end at about the same ti
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from zmflow.api.sources import SplitEnumerator, SplitEnumeratorContext
 from zmflow.connectors.file_listing import FileListing, FileStatus
@@ -31,11 +31,17 @@ SPLITS_PER_BUNDLE_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class FileSplit:
-    """Bytes ``start`` up to ``end`` of a file; ``end`` is None for a file that is read as a whole."""
+    """Bytes ``start`` up to ``end`` of a file; ``end`` is None for a file that is read as a whole.
+
+    Of its records the first ``records_read`` are not to be read again: where a reader went on from a
+    checkpoint and its format cannot be entered at a byte.
+    """
 
     path: str
     start: int
     end: int | None
+    records_read: int = 0
+    first_of_bundle: bool = field(default=False, compare=False, repr=False)
 
 
 def split_size_for(total_bytes: int, parallelism: int) -> int:
@@ -71,7 +77,8 @@ def cut_into_bundles(
             if bundle and (filled + end - start > split_size_bytes or len(bundle) >= SPLITS_PER_BUNDLE_MAX):
                 bundles.append(bundle)
                 bundle, filled = [], 0
-            bundle.append(FileSplit(file.path, start, None if whole else end))
+            split = FileSplit(file.path, start, None if whole else end, first_of_bundle=not bundle)
+            bundle.append(split)
             filled += end - start
     if bundle:
         bundles.append(bundle)
@@ -79,23 +86,31 @@ def cut_into_bundles(
 
 
 class FileSplitEnumerator(SplitEnumerator[FileSplit]):
-    """Lists the files when the job starts and gives each reader that asks the next bundle of splits."""
+    """Lists the files when the job starts and gives each reader that asks the next bundle of splits.
+
+    Args:
+        context: the engine's.
+        listing: what to read.
+        cut: makes bundles of splits of files, for so many readers.
+        left: the splits of a checkpoint, which are read instead of what is listed now.
+    """
 
     def __init__(
         self,
         context: SplitEnumeratorContext[FileSplit],
         listing: FileListing,
         cut: Callable[[Sequence[FileStatus], int], list[list[FileSplit]]],
+        left: Iterable[FileSplit] | None = None,
     ) -> None:
         self._context = context
         self._listing = listing
         self._cut = cut
-        self._bundles: deque[list[FileSplit]] = deque()
-        self._beginnings: set[FileSplit] = set()  # the first split of each bundle
+        self._restored = left is not None
+        self._bundles = deque(_bundles_of(left or ()))
 
     def start(self) -> None:
-        self._bundles.extend(self._cut(self._listing.files(), self._context.parallelism))
-        self._beginnings.update(bundle[0] for bundle in self._bundles)
+        if not self._restored:
+            self._bundles.extend(self._cut(self._listing.files(), self._context.parallelism))
 
     def handle_split_request(self, subtask: int) -> None:
         if self._bundles:
@@ -105,9 +120,16 @@ class FileSplitEnumerator(SplitEnumerator[FileSplit]):
 
     def add_splits_back(self, splits: Sequence[FileSplit], subtask: int) -> None:  # noqa: ARG002 - of the interface
         """They are next, in the bundles they were: what they weigh and their order do not change."""
-        bundles: list[list[FileSplit]] = []
-        for split in splits:
-            if split in self._beginnings or not bundles:
-                bundles.append([])
-            bundles[-1].append(split)
-        self._bundles.extendleft(reversed(bundles))
+        self._bundles.extendleft(reversed(_bundles_of(splits)))
+
+    def snapshot_state(self, checkpoint_id: int) -> list[FileSplit]:  # noqa: ARG002 - of the interface
+        return [split for bundle in self._bundles for split in bundle]
+
+
+def _bundles_of(splits: Iterable[FileSplit]) -> list[list[FileSplit]]:
+    bundles: list[list[FileSplit]] = []
+    for split in splits:
+        if split.first_of_bundle or not bundles:
+            bundles.append([])
+        bundles[-1].append(split)
+    return bundles

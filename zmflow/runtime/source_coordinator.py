@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from zmflow.api.sources import SplitEnumerator
@@ -62,6 +63,19 @@ def decode_event(payload: bytes) -> Event:
     return event
 
 
+class _PeriodicCall:
+    """A function of an enumerator, and when it is called next."""
+
+    def __init__(self, interval_s: float, function: Callable[[], None]) -> None:
+        self._interval_s = interval_s
+        self._function = function
+        self.due = time.monotonic() + interval_s
+
+    def __call__(self) -> None:
+        self._function()
+        self.due = time.monotonic() + self._interval_s
+
+
 class SourceCoordinator:
     """Runs the enumerator: split requests in, assignments out. It is the enumerator's context.
 
@@ -88,6 +102,7 @@ class SourceCoordinator:
         restore = deployment.restore
         restored = 0 if restore is None or restore.coordinator is None else restore.checkpoint_id
         self._books: SplitAssignments[Any] = SplitAssignments(restored)
+        self._periodic: list[_PeriodicCall] = []
         self._early: dict[int, list[bytes]] = {}  # events for readers that were not heard of yet
         self._enumerator: SplitEnumerator[Any] | None = None
         self._failure: TaskFailure | None = None
@@ -112,6 +127,10 @@ class SourceCoordinator:
     def signal_no_more_splits(self, subtask: int) -> None:
         """Tell a reader that it has all it will get."""
         self._tell(subtask, encode_event(NO_MORE_SPLITS, None, self._books.snapshot))
+
+    def call_periodically(self, interval_ms: int, function: Callable[[], None]) -> None:
+        """Call a function every so often, between two requests."""
+        self._periodic.append(_PeriodicCall(max(1, interval_ms) / 1000, function))
 
     # -- called by the worker ----------------------------------------------------------------------
 
@@ -151,13 +170,28 @@ class SourceCoordinator:
             attempt=deployment.attempt_number,
         ):
             self._guard(self._begin)
-            while (action := self._inbox.get()) is not None and not self._stopped:
+            while (action := self._next_action()) is not None and not self._stopped:
                 action()
             try:
                 if self._enumerator is not None:
                     self._enumerator.close()
             except BaseException as error:  # noqa: BLE001 - user code may raise anything
                 get_logger().warning("closing a split enumerator failed", why=repr(error))
+
+    def _next_action(self) -> Callable[[], None] | None:
+        """What to do next: what came in, or else a periodic call that is due. One that is overdue when
+        something else was done goes first, so that many requests cannot keep it from its turn."""
+        while True:
+            call = min(self._periodic, key=lambda call: call.due, default=None)
+            if call is None:
+                return self._inbox.get()
+            wait_s = call.due - time.monotonic()
+            if wait_s <= 0:
+                return lambda: self._guard(call)
+            try:
+                return self._inbox.get(timeout=wait_s)
+            except Empty:
+                continue
 
     def _guard(self, action: Callable[..., None], *arguments: int) -> None:
         try:
@@ -169,6 +203,7 @@ class SourceCoordinator:
         spec = load_chain(self._deployment.operators)  # shares nothing with a reader's
         install_classes(spec.classes)
         self._operator_name = spec.nodes[0].name
+        self._periodic = []
         source = spec.nodes[0].operator.source  # type: ignore[attr-defined]
         restore = self._deployment.restore
         if restore is not None and restore.coordinator is not None:
@@ -226,7 +261,7 @@ class SourceCoordinator:
 
     def _fail(self, error: BaseException) -> None:
         """Let every reader that was heard of fail; the others are told when they ask."""
-        self._enumerator, self._early = None, {}
+        self._enumerator, self._early, self._periodic = None, {}, []
         self._failure = describe_failure(
             error,
             host=self._host,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from zmflow.api.accumulators import Accumulator, pack_accumulators
 from zmflow.api.functions import RuntimeContext
-from zmflow.api.sources import EndOfInput, SourceReader
+from zmflow.api.sources import SourceReader
 from zmflow.config import Settings
 from zmflow.config.options import JOB_PARAMETERS, RUNTIME_MODE, STATE_BACKEND
 from zmflow.execution.barrier_alignment import Alignment
@@ -49,7 +49,7 @@ from zmflow.runtime.channels import (
 )
 from zmflow.runtime.interruption import is_importing, raise_in_thread
 from zmflow.runtime.shipped_code import install_classes, load_chain
-from zmflow.runtime.source_coordinator import ADD_SPLITS, ALLOW_WATERMARK, ENUMERATOR_FAILED, decode_event
+from zmflow.runtime.source_loop import EnumeratorFailedError, SourceLoop
 from zmflow.runtime.task_checkpoints import TaskCheckpoints
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.task_outputs import Channel, TaskOutputs
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from zmflow.runtime.async_loop import OperatorHost
     from zmflow.runtime.source_alignment import SourceAlignment
 
-__all__ = ["EnumeratorFailedError", "Task", "TaskEnvironment"]
+__all__ = ["Task", "TaskEnvironment"]
 
 CheckpointReply = CheckpointAcknowledged | CheckpointDeclined | AwaitsCheckpoint
 
@@ -67,14 +67,6 @@ _CANCEL = object()
 
 TIME_EVENTS = frozenset((Watermark, StreamStatus))
 EVENT_FRAMES = frozenset((FrameKind.WATERMARK, FrameKind.STREAM_STATUS))
-
-
-class EnumeratorFailedError(Exception):
-    """The enumerator of a task's source failed; ``failure`` says how, whichever task reports it first."""
-
-    def __init__(self, failure: TaskFailure) -> None:
-        super().__init__(failure.summary)
-        self.failure = failure
 
 
 class TaskEnvironment(Protocol):
@@ -391,7 +383,6 @@ class Task:
                 self._releases.add(channel)
             else:
                 batch = channel.decode(item)
-                self._records_in += len(batch)
                 if kind is not None:
                     self._bytes_in += len(item.payload)
                 self._process(batch, process[channel.gate])
@@ -427,62 +418,21 @@ class Task:
             chain.event(event)
 
     def _run_source(self, chain: Chain) -> None:
-        operator = chain.source
-        assert operator is not None
-        context, alignment = chain.context_of(0), self._alignment
-        reader: SourceReader[Any, Any] = operator.source.create_reader(context)
-        self._reader = reader
-        assigned = self._checkpoints.assigned
+        loop = SourceLoop(
+            chain,
+            self._checkpoints,
+            request_split=lambda: self._environment.request_split(self),
+            pending=lambda: bool(self._deferred) or not self.mailbox.empty(),
+            next_item=lambda until: self._next_item(until)[1],
+            control=self._control,
+            alignment=self._alignment,
+            process=lambda rows: self._process(rows, chain.process),
+        )
+        self._reader = loop.reader
         try:
-            with chain.running(0):
-                reader.start()
-                self._checkpoints.restore_reader(chain, reader, ADD_SPLITS)
-                self._environment.request_split(self)
-            while True:
-                while self._deferred or not self.mailbox.empty():
-                    self._source_control(self._next_item()[1])
-                while alignment is not None and alignment.pauses():
-                    self._source_control(self._next_item()[1])
-                with chain.running(0):
-                    rows = reader.poll_next()
-                if rows is EndOfInput.END:
-                    if alignment is not None:
-                        alignment.finished()
-                    break
-                if rows is None:
-                    while not assigned.ready:
-                        self._source_control(self._next_item()[1])
-                    self._assign(reader)
-                else:
-                    self._records_in += len(rows)
-                    self._process(rows, chain.process)
+            loop.run()
         finally:
             self._reader = None
-            with chain.running(0):
-                reader.close()
-
-    def _source_control(self, item: Any) -> None:
-        if not isinstance(item, bytes):
-            self._control(item)
-            return
-        verb, argument, number = decode_event(item)
-        if verb == ENUMERATOR_FAILED:
-            raise EnumeratorFailedError(argument)
-        if verb != ALLOW_WATERMARK:
-            self._checkpoints.assigned.add(number, verb, argument)
-        elif self._alignment is not None:
-            self._alignment.allow(*argument)
-
-    def _assign(self, reader: SourceReader[Any, Any]) -> None:
-        """Give the reader, which has nothing left, what the enumerator assigned."""
-        verb, splits = self._checkpoints.assigned.pop()
-        if verb == ADD_SPLITS:
-            reader.add_splits(splits)
-            # The next split is asked for while this one is read, so that the round trip costs nothing; one
-            # ahead and no more, so that a fast reader does not hoard what a slow one could read.
-            self._environment.request_split(self)
-        else:
-            reader.notify_no_more_splits()
 
     def _control(self, item: Any) -> None:
         _raise_if_ending(item)
@@ -496,25 +446,29 @@ class Task:
             if item is host:
                 host.notify()
 
-    def _next_item(self) -> tuple[Any, Any]:
-        """The next item of the mailbox; while it waits, flushes outputs and lets timers fire that are due."""
+    def _next_item(self, until: float | None = None) -> tuple[Any, Any]:
+        """The next item of the mailbox; while it waits, flushes outputs and lets timers fire that are due.
+        Where it has waited until then, there is none."""
         if self._deferred:
             return self._deferred.popleft()
         mailbox = self.mailbox
         while mailbox.empty():
-            wait_s = self._idle_wait_s()
+            wait_s = self._idle_wait_s(until)
             if wait_s is None:
                 break
             try:
                 return mailbox.get(timeout=wait_s)
             except Empty:
-                self._outputs.flush_due(time.perf_counter())
+                self._outputs.flush_due(now := time.perf_counter())
                 self._advance_time()
+                if until is not None and until <= now:
+                    return None, None
         return mailbox.get()
 
-    def _idle_wait_s(self) -> float | None:
+    def _idle_wait_s(self, until: float | None) -> float | None:
         """How long nothing has to be done while no input comes; None: for ever."""
-        wait_s = self._outputs.due() - time.perf_counter()
+        due = self._outputs.due()
+        wait_s = (due if until is None else min(due, until)) - time.perf_counter()
         timer_ms = self._chain.next_processing_time_ms() if self._chain is not None else None
         if timer_ms is not None:
             wait_s = min(wait_s, (timer_ms - _wall_ms()) / 1000)
@@ -529,6 +483,7 @@ class Task:
 
     def _process(self, batch: Batch, process: BatchConsumer) -> None:
         """Run a batch through the chain, in slices that leave time for flushing, timers and cancelling."""
+        self._records_in += len(batch)
         for begin, end in self._slices.of(len(batch)):
             self._process_slice(batch if end - begin == len(batch) else batch[begin:end], process)
 
