@@ -41,6 +41,7 @@ class JobOperator(msgspec.Struct, frozen=True, array_like=True):
     uid: str  # "" when the user gave none
     name: str
     kind: Literal["source", "operator", "sink"]
+    description: str = ""  # "" where the name says it all
 
 
 class JobVertex(msgspec.Struct, frozen=True, array_like=True):

@@ -101,7 +101,7 @@ def _job_edge(edge: StreamEdge, edge_id: str, source: str, target: str) -> JobEd
 
 
 def _job_operator(node: StreamNode) -> JobOperator:
-    return JobOperator(node.operator_id, node.uid, node.name, node.kind)
+    return JobOperator(node.operator_id, node.uid, node.name, node.kind, node.description)
 
 
 def _chain_spec(

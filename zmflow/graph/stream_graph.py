@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zmflow.errors import JobGraphError
@@ -72,6 +72,7 @@ class StreamNode:
     buffer_timeout_ms: int
     on_error: ErrorPolicy = "fail"
     output_type: object = None
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +163,13 @@ def build_stream_graph(
             managed_memory_weights=dict(item.managed_memory_weights),
             on_error=item.on_error,
             output_type=item.output_type,
+            description=item.description,
             buffer_timeout_ms=(
                 defaults.buffer_timeout_ms if item.buffer_timeout_ms is None else item.buffer_timeout_ms
             ),
         )
         edges[item.number] = incoming
+    _check_operator_ids(nodes.values())
     check_co_location(nodes.values())
     resources = _sharing_resources(transformations, defaults)
     in_use = {node.sharing_group for node in nodes.values()}
@@ -236,6 +239,19 @@ def _check_uids(transformations: Sequence[Transformation]) -> None:
             )
 
 
+def _check_operator_ids(nodes: Iterable[StreamNode]) -> None:
+    owners: defaultdict[str, list[str]] = defaultdict(list)
+    for node in nodes:
+        owners[node.operator_id].append(node.name)
+    for operator_id, titles in owners.items():
+        if len(titles) > 1:
+            raise JobGraphError(
+                f"The operator id {operator_id} is that of {len(titles)} operators.",
+                detail="Operators: " + ", ".join(repr(title) for title in titles) + ".",
+                hint="Give set_uid_hash() another id at one of them.",
+            )
+
+
 def _sharing_resources(
     transformations: Sequence[Transformation], defaults: GraphDefaults
 ) -> dict[str, ResourceProfile]:
@@ -277,11 +293,13 @@ def _checked_max_parallelism(item: Transformation, defaults: GraphDefaults) -> i
 def _operator_id(
     item: Transformation, incoming: Sequence[StreamEdge], nodes: dict[int, StreamNode], seen: Counter[str]
 ) -> str:
-    """From the uid; otherwise from what the operator is and what leads to it.
+    """The one that was given, or made from the uid; otherwise from what the operator is and what leads to it.
 
     Names, parallelism and branches elsewhere in the program do not change it. Operators that look the
     same are counted in the order they were written.
     """
+    if item.uid_hash:
+        return item.uid_hash
     if item.uid:
         return _digest("uid", item.uid)
     inputs = [
