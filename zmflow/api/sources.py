@@ -109,9 +109,11 @@ class SourceReader(ABC, Generic[T, SplitT]):
         """The next batch of records.
 
         Returns:
-            A non-empty sequence of records (about ``BATCH_RECORDS_DEFAULT`` of them is a good size; a
+            A sequence of records (about ``BATCH_RECORDS_DEFAULT`` of them is a good size; a
             ``range`` will do); ``EndOfInput.END`` after ``notify_no_more_splits`` when all are read;
-            ``None`` when there is nothing to read until a split is added.
+            ``None`` when there is nothing to read until a split is added. A reader whose input has nothing
+            for the moment waits itself, for a fraction of the buffer timeout, and returns an empty
+            sequence: the task looks after its timers and buffers, and asks again.
         """
 
     @abstractmethod

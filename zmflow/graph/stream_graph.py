@@ -13,7 +13,12 @@ from dataclasses import dataclass, field
 
 from zmflow.errors import JobGraphError
 from zmflow.graph.job_graph import PARALLELISM_MAX
-from zmflow.graph.partitioners import ForwardPartitioner, Partitioner, RebalancePartitioner
+from zmflow.graph.partitioners import (
+    ForwardPartitioner,
+    KeptKeysPartitioner,
+    Partitioner,
+    RebalancePartitioner,
+)
 from zmflow.graph.sharing import check_co_location, check_one_specification, inherited_group
 from zmflow.graph.transformations import (
     ChainingStrategy,
@@ -170,6 +175,7 @@ def build_stream_graph(
         )
         edges[item.number] = incoming
     _check_operator_ids(nodes.values())
+    _check_kept_keys(nodes, edges)
     check_co_location(nodes.values())
     resources = _sharing_resources(transformations, defaults)
     in_use = {node.sharing_group for node in nodes.values()}
@@ -249,6 +255,19 @@ def _check_operator_ids(nodes: Iterable[StreamNode]) -> None:
                 f"The operator id {operator_id} is that of {len(titles)} operators.",
                 detail="Operators: " + ", ".join(repr(title) for title in titles) + ".",
                 hint="Give set_uid_hash() another id at one of them.",
+            )
+
+
+def _check_kept_keys(nodes: Mapping[int, StreamNode], edges: Mapping[int, Sequence[StreamEdge]]) -> None:
+    """A key's group, and so its subtask, depends on the max parallelism."""
+    for edge in (edge for incoming in edges.values() for edge in incoming):
+        source, target = nodes[edge.source], nodes[edge.target]
+        unequal = source.max_parallelism != target.max_parallelism
+        if isinstance(edge.partitioner, KeptKeysPartitioner) and unequal:
+            raise JobGraphError(
+                f"The keys of {source.name!r} cannot be kept for {target.name!r}.",
+                detail=f"Their max parallelism is {source.max_parallelism} and {target.max_parallelism}.",
+                hint="Give both the same max parallelism, or use key_by().",
             )
 
 
