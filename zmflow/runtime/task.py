@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
-from zmflow.api.accumulators import Accumulator, pack_accumulators
 from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import EndOfInput, SourceReader
 from zmflow.config import Settings
@@ -51,6 +50,7 @@ from zmflow.runtime.channels import (
 )
 from zmflow.runtime.shipped_code import install_classes, load_chain
 from zmflow.runtime.source_coordinator import ADD_SPLITS, ENUMERATOR_FAILED, decode_event
+from zmflow.runtime.task_accumulators import TaskAccumulators
 from zmflow.runtime.task_checkpoints import TaskCheckpoints
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.task_outputs import Channel, TaskOutputs
@@ -137,8 +137,7 @@ class Task:
         self._reader: SourceReader[Any, Any] | None = None
         self._deferred: deque[tuple[Any, Any]] = deque()  # what came while an operator waited
         self._hosts: list[OperatorHost] = []
-        self._accumulators: dict[str, Accumulator[Any, Any]] = {}
-        self.packed_accumulators = b""  # once it has finished
+        self.accumulators = TaskAccumulators()
         self._chain: Chain | None = None
         self._slices = SliceSize(0)
         self._records_in = 0
@@ -268,7 +267,7 @@ class Task:
             raise
         self._end_interruptions()
         self._close(completed=True)
-        self.packed_accumulators = pack_accumulators(self._accumulators)
+        self.accumulators.pack_last()
 
     def _end_interruptions(self) -> None:
         """From here on the task ends by itself; an interrupt under way must not hit the cleaning up."""
@@ -297,7 +296,7 @@ class Task:
             managed_memory_bytes=deployment.managed_memory,
             external_resources=self._environment.external_resources,
             job_parameters=self._job_parameters(),
-            accumulators=self._accumulators,
+            accumulators=self.accumulators.registered,
         )
         self._outputs.open(spec, context)
         self._slices = SliceSize(self._outputs.slice_target_ms)
@@ -475,6 +474,8 @@ class Task:
         elif isinstance(item, NotifyCheckpoint):
             assert self._chain is not None
             self._aligned(self._chain, self._checkpoints.notified(self._chain, self._reader, item))
+        elif item is self.accumulators:
+            item.pack_running()
         for host in self._hosts:
             if item is host:
                 host.notify()

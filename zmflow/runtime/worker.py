@@ -101,6 +101,7 @@ class SlotWorker:
         self._by_subtask: dict[tuple[str, int], Task] = {}  # the newest attempt of each, while it lives
         self._newest: dict[tuple[str, int], int] = {}  # the newest attempt number ever seen of each subtask
         self._canceled: dict[str, float] = {}  # attempts that were cancelled and have not ended, since when
+        self._accumulators: dict[str, bytes] = {}  # by attempt, as they were sent last
         self._code_installed = False
         self._network_failure: Exception | None = None
         self._outbox: Outbox[Message | None] = Outbox()  # None only wakes the main thread
@@ -222,6 +223,7 @@ class SlotWorker:
     def _ended(self, attempt_id: str) -> None:
         """Let go of everything that was there for an attempt."""
         self._canceled.pop(attempt_id, None)
+        self._accumulators.pop(attempt_id, None)
         task = self._tasks.pop(attempt_id, None)
         if task is None:
             return
@@ -235,7 +237,13 @@ class SlotWorker:
 
     def _send_metrics(self) -> None:
         counters = [task.counters() for task in self._tasks.values()]
-        self._send(TaskMetrics(self._epoch, self._boot.allocation_id, counters))
+        changed = {}
+        for attempt_id, task in self._tasks.items():
+            packed = task.accumulators.packed
+            if packed != self._accumulators.get(attempt_id, b""):
+                changed[attempt_id] = self._accumulators[attempt_id] = packed
+            task.accumulators.want(task.mailbox)  # for the next time
+        self._send(TaskMetrics(self._epoch, self._boot.allocation_id, counters, changed))
 
     # -- tasks -------------------------------------------------------------------------------------
 
@@ -356,7 +364,7 @@ class SlotWorker:
                 state,
                 failure,
                 task.counters(),
-                task.packed_accumulators if state == "FINISHED" else b"",
+                task.accumulators.packed if state == "FINISHED" else b"",
             )
         )
 

@@ -110,8 +110,8 @@ class JobClient:
         return CompletableFuture(lambda: None)
 
     def get_accumulators(self) -> CompletableFuture[dict[str, Any]]:
-        """The job's accumulators by name, once it has ended: ``result`` waits for that."""
-        return CompletableFuture(lambda: self._wait().get_all_accumulator_results())
+        """The job's accumulators by name, at the time ``result`` is called."""
+        return CompletableFuture(self._client.get_accumulators)
 
     def get_job_execution_result(self) -> CompletableFuture[api.JobExecutionResult]:
         """The job's end, waited for when ``result`` is called. It raises when the job failed."""
