@@ -163,7 +163,8 @@ class DataStream(OperatorProperties, Generic[T]):
     def get_side_output(self, output_tag: OutputTag[R]) -> DataStream[R]:
         """The records that this operator gave a tag."""
         operator = self._operator("get_side_output()")
-        return DataStream(self._environment, SideOutput(operator, output_tag.tag_id), output_tag.type_info)
+        side = SideOutput(operator, output_tag.tag_id, output_tag.type_info)
+        return DataStream(self._environment, side, output_tag.type_info)
 
     @overload
     def connect(self, ds: BroadcastStream[R]) -> BroadcastConnectedStream[T, R]: ...

@@ -114,11 +114,14 @@ class OperatorProperties(ABC):
         return self
 
     def on_error(self, policy: ErrorPolicy) -> Self:
-        """What becomes of a record for which a function of this operator raises.
+        """What becomes of a record for which a function of this operator raises, or whose result does not fit
+        the declared type.
 
         Args:
             policy: ``fail``, the default, fails the job; ``skip`` leaves the record out; ``dead_letter``
                 sends it to the side output ``DEAD_LETTERS``, as a pair of the record and the error's text.
+                Of what does not fit, process functions, windows and joins set the result aside, as there need
+                be no one record it came from.
         """
         operator = self._operator("on_error()")
         if policy not in get_args(ErrorPolicy):

@@ -36,6 +36,7 @@ from zmflow.execution.async_calls import AsyncHost
 from zmflow.execution.batches import Batch, TimedRows
 from zmflow.execution.chain_code import SegmentCode, Step, compile_segment
 from zmflow.execution.chain_state import ChainState
+from zmflow.execution.fitting import Fitting, Reject, fitted
 from zmflow.execution.function_sink import FunctionSink
 from zmflow.execution.operator_factory import is_stream_operator, stream_operator
 from zmflow.execution.operator_snapshots import RestoredOperator
@@ -258,19 +259,19 @@ class Chain:
                 step, keeps = self._step(last, nodes[last])
                 if step.kind == "reduce" and not keeps:
                     self._state.keep_values(last, step.state)
-                if nodes[last].on_error != "fail":
-                    step = replace(step, reject=self._rejected(last))
+                step = replace(step, reject=self._policy(last))
                 fit = _fit_of(nodes[last])
-                if fit is not None and step.kind == "reduce":
-                    step = replace(step, call=_fitting(step.call, fit), adapts=False)
+                inside = step.kind == "reduce" or (step.reject is not None and step.kind != "filter")
+                if fit is not None and inside:
+                    step = replace(step, call=fitted(step.kind, step.call, fit), adapts=False)
                 steps.append(step)
                 if keeps:
                     final = step.state
                     break
-                if fit is not None and step.kind != "reduce":
-                    steps.append(Step(last, "map", fit))
+                if fit is not None and not inside:
+                    steps.append(Step(last, "map", fit, reject=step.reject))
             elif (fit := _fit_of(nodes[last])) is not None:
-                steps.append(Step(last, "map", fit))
+                steps.append(Step(last, "map", fit, reject=self._policy(last)))
             follower = children[last]
             if len(follower) != 1 or self._fed_by(last) or not self._is_compiled(follower[0]):
                 break
@@ -284,9 +285,11 @@ class Chain:
         self._attach(segment, last, children)
         return segment
 
-    def _rejected(self, index: int) -> Callable[[Any, Exception, int | None], None]:
-        """What becomes of a row for which the function of a node raised."""
+    def _policy(self, index: int) -> Reject | None:
+        """What becomes of a row for which the function of a node raised; None: the job fails."""
         node = self._spec.nodes[index]
+        if node.on_error == "fail":
+            return None
         log = self._rejections
         letters = [
             self._attributed(index, self._outputs[output])
@@ -304,7 +307,8 @@ class Chain:
         return reject
 
     def _operator_stage(self, index: int, operator: StreamOperator, children: list[list[int]]) -> Stage:
-        stage = OperatorStage(operator, _fit_of(self._spec.nodes[index]))
+        fit, reject = _fit_of(self._spec.nodes[index]), self._policy(index)
+        stage = OperatorStage(operator, None if fit is None else Fitting(fit, reject))
         stage.take = self._attributed(index, stage.take)  # type: ignore[method-assign, assignment]
         stage.take_second = self._attributed(index, stage.take_second)  # type: ignore[method-assign, assignment]
         self._attach(stage, index, children)
@@ -312,6 +316,9 @@ class Chain:
             tag = self._spec.outputs[output].tag
             if tag:
                 consumer = self._attributed(index, self._outputs[output])
+                fit = _coercer_of(self._spec.outputs[output].output_type)
+                if fit is not None and tag != DEAD_LETTERS.tag_id:  # a letter that does not fit has no letter
+                    consumer = Fitting(fit, reject).before(consumer)
                 stage.side_consumers.setdefault(tag, []).append(consumer)
         self._current = index
         position = len(self._opened)
@@ -471,12 +478,11 @@ class Chain:
 
 def _fit_of(node: ChainNode) -> Coercer | None:
     """What makes the records of a node fit the type declared for them; None where nothing has to."""
-    declared = node.output_type
+    return _coercer_of(node.output_type)
+
+
+def _coercer_of(declared: object) -> Coercer | None:
     return coercer_for(declared) if isinstance(declared, TypeInformation) else None
-
-
-def _fitting(function: Callable[[Any, Any], Any], fit: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-    return lambda left, right: fit(function(left, right))
 
 
 def _projection(fields: tuple[int, ...]) -> Callable[[Any], tuple[Any, ...]]:

@@ -109,6 +109,7 @@ class ChainOutput:
     partitioner: Partitioner
     buffer_timeout_ms: int  # -1: only full frames leave
     tag: str = ""  # of the side output that leaves here
+    output_type: object = None  # of the side output, as ``ChainNode.output_type`` is
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,7 @@ def _chain_spec(
             partitioner=edge.partitioner,
             buffer_timeout_ms=graph.nodes[edge.source].buffer_timeout_ms,
             tag=edge.tag,
+            output_type=edge.output_type,
         )
         for edge_id, edge in leaving
     ]

@@ -88,7 +88,17 @@ class StreamEdge:
     target: int
     input_index: int
     partitioner: Partitioner
-    tag: str = ""  # of the side output whose records these are
+    side: SideOutput | None = None  # whose records these are; None: those of the main output
+
+    @property
+    def tag(self) -> str:
+        """The tag of the side output; "" for the main one."""
+        return self.side.tag_id if self.side is not None else ""
+
+    @property
+    def output_type(self) -> object:
+        """What is declared of the side output's records."""
+        return self.side.output_type if self.side is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +157,10 @@ def build_stream_graph(
     seen_structures: Counter[str] = Counter()
     for item in transformations:
         incoming = [
-            StreamEdge(origin.number, item.number, index, _chosen(origin, item, partitioner), tag)
+            StreamEdge(origin.number, item.number, index, _chosen(origin, item, partitioner), side)
             for index, inputs in enumerate((item.inputs, item.second_inputs))
             for node in inputs
-            for origin, partitioner, tag in _resolve(node)
+            for origin, partitioner, side in _resolve(node)
         ]
         groups = [nodes[edge.source].sharing_group for edge in incoming]
         nodes[item.number] = StreamNode(
@@ -179,28 +189,24 @@ def build_stream_graph(
     check_co_location(nodes.values())
     resources = _sharing_resources(transformations, defaults)
     in_use = {node.sharing_group for node in nodes.values()}
-    return StreamGraph(
-        nodes,
-        edges,
-        defaults.chaining,
-        {name: profile for name, profile in resources.items() if name in in_use},
-    )
+    asked = {name: profile for name, profile in resources.items() if name in in_use}
+    return StreamGraph(nodes, edges, defaults.chaining, asked)
 
 
-def _resolve(node: Node) -> Iterator[tuple[Transformation, Partitioner | None, str]]:
+def _resolve(node: Node) -> Iterator[tuple[Transformation, Partitioner | None, SideOutput | None]]:
     """The operators behind virtual nodes, how their records are spread and which of them: of several
     partitioners or tags on a path the last one written counts."""
-    waiting: list[tuple[Node, Partitioner | None, str]] = [(node, None, "")]
+    waiting: list[tuple[Node, Partitioner | None, SideOutput | None]] = [(node, None, None)]
     while waiting:
-        each, partitioner, tag = waiting.pop()
+        each, partitioner, side = waiting.pop()
         if isinstance(each, Transformation):
-            yield each, partitioner, tag
+            yield each, partitioner, side
         elif isinstance(each, Partitioned):
-            waiting.append((each.input, partitioner or each.partitioner, tag))
+            waiting.append((each.input, partitioner or each.partitioner, side))
         elif isinstance(each, SideOutput):
-            waiting.append((each.input, partitioner, tag or each.tag_id))
+            waiting.append((each.input, partitioner, side or each))
         else:
-            waiting.extend((one, partitioner, tag) for one in reversed(each.inputs))
+            waiting.extend((one, partitioner, side) for one in reversed(each.inputs))
 
 
 def _chosen(source: Transformation, target: Transformation, partitioner: Partitioner | None) -> Partitioner:

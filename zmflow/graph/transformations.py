@@ -100,6 +100,7 @@ class SideOutput:
 
     input: Node
     tag_id: str
+    output_type: object = None  # opaque, as that of a Transformation
 
 
 Node: TypeAlias = Transformation | Partitioned | Union | SideOutput

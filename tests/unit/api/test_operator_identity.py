@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import pickle
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from submissions import new_environment
 
-from zmflow import StreamExecutionEnvironment, Types
+from zmflow import OutputTag, ProcessFunction, StreamExecutionEnvironment, Types
 from zmflow.api.sinks import WriterContext
 from zmflow.errors import JobGraphError
 from zmflow.graph.explain import describe, render_text
+
+
+class Passing(ProcessFunction[int, int]):
+    """Does nothing."""
+
+    def process_element(self, value: int, ctx: Any) -> Iterator[int]:
+        yield value
+
 
 HASH = "0123456789abcdef0123456789ABCDEF"
 
@@ -80,6 +91,22 @@ def test_returns_declares_what_output_type_does() -> None:
     assert stream._operator("").output_type == Types.STRING()
     with pytest.raises(JobGraphError, match=r"returns\(\) takes a type"):
         stream.returns("text")  # type: ignore[arg-type]
+
+
+def test_a_side_output_has_the_type_of_its_tag() -> None:
+    """It travels with the chain whose output it is."""
+    env, executor = new_environment()
+    stream = env.from_collection([1]).process(Passing())
+    stream.get_side_output(OutputTag("side", Types.INT())).rebalance().print()
+    stream.print()
+    env.execute()
+    outputs = [
+        output
+        for vertex in executor.graphs[0].vertices
+        for output in pickle.loads(vertex.operators).outputs
+        if output.tag
+    ]
+    assert [(output.tag, output.output_type) for output in outputs] == [("side", Types.INT())]
 
 
 def test_a_stream_has_its_environments_configuration() -> None:
