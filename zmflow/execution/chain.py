@@ -41,6 +41,7 @@ from zmflow.execution.function_sink import FunctionSink
 from zmflow.execution.operator_factory import is_stream_operator, stream_operator
 from zmflow.execution.operator_snapshots import RestoredOperator
 from zmflow.execution.sink_commits import SinkCommits
+from zmflow.execution.spilling import Spill
 from zmflow.execution.stages import BatchConsumer, EventConsumer, OperatorStage, Segment, Stage
 from zmflow.execution.stream_operator import OperatorContext, StreamOperator
 from zmflow.execution.time_events import TimeEvent
@@ -73,9 +74,11 @@ class Chain:
         host_for: makes what an operator that waits for others has beside the chain; given what to call when
             it is woken.
         batch_mode: whether the job runs in BATCH mode.
-        state_backend: the kind of the operators' keyed state backends.
+        state_backend: the kind of the operators' keyed state backends; in BATCH mode it is on the heap, as
+            there is one key at a time.
         checkpoints: whether checkpoints are taken, so that sinks commit with them.
         restored: what an operator goes on from, by its id; None where it begins anew.
+        make_spill: makes what an operator writes to that holds more than memory.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Chain:
         state_backend: str = "hashmap",
         checkpoints: bool = False,
         restored: Callable[[str], RestoredOperator | None] = lambda _operator_id: None,
+        make_spill: Callable[[], Spill] | None = None,
     ) -> None:
         self._spec = spec
         self._context = context
@@ -104,6 +108,7 @@ class Chain:
         self._state_backend = state_backend
         self._checkpoints = checkpoints
         self._state = ChainState(spec, context, restored)
+        self._make_spill = make_spill
         self._opened: list[tuple[int, Function | StreamOperator | KeyedStateBackend]] = []
         self._operators: list[tuple[int, StreamOperator]] = []
         self._sinks: list[tuple[int, SinkCommits]] = []
@@ -324,9 +329,10 @@ class Chain:
         position = len(self._opened)
 
         def make_keyed_state(runtime: RuntimeContext) -> KeyedStateBackend:
-            from zmflow.execution.keyed_runtime import backend_for  # only for those who keep state
+            from zmflow.execution.keyed_runtime import BUILT_IN, backend_for  # only for those who keep state
 
-            backend = backend_for(self._state_backend, runtime, self._processing_time)
+            name = BUILT_IN if self._batch_mode else self._state_backend
+            backend = backend_for(name, runtime, self._processing_time)
             self._opened.insert(position, (index, backend))  # closed after the operator
             self._state.keep_backend(index, backend)
             return backend
@@ -345,6 +351,7 @@ class Chain:
                 self._spec.nodes[index].on_error,
                 make_keyed_state,
                 self._state.restored(index),
+                self._make_spill,
             )
         )
         self._current = None

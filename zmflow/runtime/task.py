@@ -58,6 +58,7 @@ from zmflow.telemetry.logs import get_logger, task_context
 
 if TYPE_CHECKING:
     from zmflow.runtime.async_loop import OperatorHost
+    from zmflow.runtime.spill_files import SpillFiles
 
 __all__ = ["EnumeratorFailedError", "Task", "TaskEnvironment"]
 
@@ -82,6 +83,7 @@ class TaskEnvironment(Protocol):
 
     host: str
     external_resources: Mapping[str, Sequence[int]]
+    run_dir: str
 
     def report(self, task: Task, state: TaskState, failure: TaskFailure | None) -> None:
         """The task has a new state."""
@@ -314,6 +316,7 @@ class Task:
             state_backend=self._settings[STATE_BACKEND],
             checkpoints=self._checkpoints.enabled,
             restored=self._checkpoints.restored,
+            make_spill=self._make_spill,
         )
         self._chain.open()
 
@@ -324,6 +327,11 @@ class Task:
         from zmflow.api.execution_config import read_map_text  # only for those who have any
 
         return read_map_text(text)
+
+    def _make_spill(self) -> SpillFiles:
+        from zmflow.runtime.spill_files import SpillFiles  # only for those who hold much
+
+        return SpillFiles(self._environment.run_dir)
 
     def _host_for(self, woken: Callable[[], None]) -> OperatorHost:
         from zmflow.runtime.async_loop import OperatorHost  # asyncio: only for those who use it

@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,6 +94,7 @@ class SlotWorker:
 
     def __init__(self, boot: WorkerBoot, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.host = boot.host
+        self.run_dir = boot.run_dir or tempfile.gettempdir()
         self.external_resources: Mapping[str, Sequence[int]] = boot.external_resources
         self._boot = boot
         self._settings = Settings().with_values(boot.settings, "TaskManager")
