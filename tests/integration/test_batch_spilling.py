@@ -25,7 +25,8 @@ class Numbered(KeyedProcessFunction[int, int, tuple[int, int, int]]):
             unnamed = 0
             for link in Path("/proc/self/fd").iterdir():
                 with suppress(OSError):  # it may have been closed meanwhile
-                    unnamed += "(deleted)" in str(link.readlink())
+                    target = str(link.readlink())
+                    unnamed += "zmflow-run-" in target and target.endswith("(deleted)")
         yield ctx.get_current_key(), value, unnamed
 
 
