@@ -23,8 +23,8 @@ __all__ = ["FiredContext", "WindowContext", "WindowStateStore"]
 
 
 TRIGGER_STATE = "trigger/"
-"""Begins the names of what triggers and evictors keep of a window, so that a function which keeps something of
-the same window can call it what it likes: ``count``, say."""
+"""Begins the names of what triggers and evictors keep of a window, so that a function that keeps state
+of its own can call it what it likes: ``count``, say."""
 
 
 class WindowStateStore(KeyedStateStore):
