@@ -124,6 +124,11 @@ class Chain:
         return head if isinstance(head, SourceOperator) else None
 
     @property
+    def operators(self) -> Sequence[tuple[int, StreamOperator]]:
+        """Those that are not compiled, each with the index of its node."""
+        return self._operators
+
+    @property
     def rejections(self) -> dict[str, int]:
         """How many rows each operator has left out because its function raised for them."""
         return self._rejections
