@@ -521,11 +521,12 @@ class Task:
 
     def _process(self, batch: Batch, process: BatchConsumer) -> None:
         """Run a batch through the chain, in slices that leave time for flushing, timers and cancelling."""
-        if not batch:  # a source waits for its input
+        count = len(batch)
+        if count == 0:  # a source waits for its input
             self._outputs.flush_due(time.perf_counter())
             self._advance_time()
-        for begin, end in self._slices.of(len(batch)):
-            self._process_slice(batch if end - begin == len(batch) else batch[begin:end], process)
+        for begin, end in self._slices.of(count):
+            self._process_slice(batch if end - begin == count else batch[begin:end], process)
 
     def _process_slice(self, batch: Batch, process: BatchConsumer) -> None:
         if self.canceled:

@@ -105,7 +105,7 @@ def test_batch_mode_is_that_of_a_job() -> None:
 
 
 def test_windows_with_the_programs_own_watermarks() -> None:
-    """The strategy gives records their timestamps; watermarks come by the clock, late records go to the side."""
+    """The strategy gives records their timestamps; watermarks come by the clock, what is late goes aside."""
 
     def program(env: StreamExecutionEnvironment) -> None:
         strategy = WatermarkStrategy.for_bounded_out_of_orderness(Duration.of_millis(2))
