@@ -73,7 +73,12 @@ class SocketTextSource(Source[str, SocketSplit]):
         self._max_retry = max_retry
 
     def create_enumerator(self, context: SplitEnumeratorContext[SocketSplit]) -> SplitEnumerator[SocketSplit]:
-        return _OneSplit(context, f"{self._host}:{self._port}")
+        return _OneSplit(context, [f"{self._host}:{self._port}"])
+
+    def restore_enumerator(
+        self, context: SplitEnumeratorContext[SocketSplit], state: list[SocketSplit]
+    ) -> SplitEnumerator[SocketSplit]:
+        return _OneSplit(context, state)
 
     def create_reader(self, context: RuntimeContext) -> SourceReader[str, SocketSplit]:  # noqa: ARG002
         return _SocketReader((self._host, self._port), self._delimiter, self._max_retry)
@@ -82,9 +87,9 @@ class SocketTextSource(Source[str, SocketSplit]):
 class _OneSplit(SplitEnumerator[SocketSplit]):
     """Gives the server to the reader that asks first."""
 
-    def __init__(self, context: SplitEnumeratorContext[SocketSplit], split: SocketSplit) -> None:
+    def __init__(self, context: SplitEnumeratorContext[SocketSplit], splits: Sequence[SocketSplit]) -> None:
         self._context = context
-        self._left = [split]
+        self._left = list(splits)
 
     def handle_split_request(self, subtask: int) -> None:
         if self._left:
@@ -94,6 +99,9 @@ class _OneSplit(SplitEnumerator[SocketSplit]):
 
     def add_splits_back(self, splits: Sequence[SocketSplit], subtask: int) -> None:  # noqa: ARG002
         self._left.extend(splits)
+
+    def snapshot_state(self, checkpoint_id: int) -> list[SocketSplit]:  # noqa: ARG002
+        return list(self._left)
 
 
 class _SocketReader(SourceReader[str, SocketSplit]):
@@ -113,6 +121,10 @@ class _SocketReader(SourceReader[str, SocketSplit]):
 
     def notify_no_more_splits(self) -> None:
         self._complete = True
+
+    def snapshot_state(self, checkpoint_id: int) -> list[SocketSplit]:  # noqa: ARG002 - of the interface
+        # There is no going back: who goes on from here connects anew.
+        return [self._place] if self._reads else []
 
     def poll_next(self) -> Sequence[str] | EndOfInput | None:
         if not self._reads:

@@ -17,6 +17,7 @@ from zmflow.execution.stream_operator import MAX_WATERMARK
 from zmflow.execution.time_events import StreamStatus, TimeEvent, Watermark
 from zmflow.execution.watermark_valve import GateValves
 from zmflow.graph.job_graph import ChainSpec
+from zmflow.protocol.checkpoints import CheckpointBarrier
 
 __all__ = ["Deliveries", "JobTask", "QueueChannel", "RecordingSink"]
 
@@ -59,7 +60,7 @@ class QueueChannel:
         self._deliver(batch)
         return 0
 
-    def send_event(self, event: TimeEvent) -> None:
+    def send_event(self, event: TimeEvent | CheckpointBarrier) -> None:
         """Hand over an event, behind every batch before it."""
         self._deliver(event)
 

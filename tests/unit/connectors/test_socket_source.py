@@ -103,7 +103,9 @@ def test_one_reader_has_the_connection() -> None:
     enumerator.handle_split_request(0)
     enumerator.handle_split_request(1)
     assert readers[1].poll_next() is EndOfInput.END
+    assert (enumerator.snapshot_state(1), readers[0].snapshot_state(1)) == ([], ["127.0.0.1:1"])
     enumerator.add_splits_back(["127.0.0.1:1"], 0)
+    enumerator = source.restore_enumerator(context, enumerator.snapshot_state(2))
     enumerator.handle_split_request(0)
     assert context.assigned == [(0, "127.0.0.1:1")] * 2
 
