@@ -318,6 +318,6 @@ def test_the_members_are_pyflinks() -> None:
     def members(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
-    assert len(members(ExecutionConfig)) == 37
+    assert len(members(ExecutionConfig)) == 39
     assert len(members(CheckpointConfig)) >= 27
     assert len(members(Configuration)) >= 18

@@ -166,8 +166,8 @@ def test_explain_resolves_imports_of_pyflink_too(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["job_name"] == "plan"
 
 
-def test_accumulators_are_answered_when_the_job_has_ended(tmp_path: Path) -> None:
-    """get_accumulators() of the client waits, and has what all subtasks added."""
+def test_accumulators_are_answered_with_a_future(tmp_path: Path) -> None:
+    """get_accumulators() of the client answers at any time; at the end it has what all subtasks added."""
     done = run(
         tmp_path,
         BEGINNING + "from pyflink.datastream import MapFunction\n"
@@ -178,7 +178,10 @@ def test_accumulators_are_answered_when_the_job_has_ended(tmp_path: Path) -> Non
         "        self.seen.add(1)\n"
         "        return value\n"
         "env.from_collection([1, 2]).map(Counted()).print()\n"
-        "print(env.execute_async().get_accumulators().result())\n",
+        "client = env.execute_async()\n"
+        "assert client.get_accumulators().result().keys() <= {'seen'}\n"
+        "client.get_job_execution_result().result()\n"
+        "print(client.get_accumulators().result())\n",
     )
     assert done.returncode == 0, done.stderr
     assert "{'seen': 2}" in done.stdout.splitlines()

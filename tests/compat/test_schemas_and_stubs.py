@@ -90,6 +90,7 @@ def test_state_backends_and_storages_remember_what_they_are_told() -> None:
     "strategy",
     [
         RestartStrategies.no_restart(),
+        RestartStrategies.FixedDelayRestartStrategyConfiguration(2, 10),
         RestartStrategies.fall_back_restart(),
         RestartStrategies.fixed_delay_restart(3, 1000),
         RestartStrategies.failure_rate_restart(3, 60_000, 1000),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -158,6 +159,25 @@ def test_accumulators_of_all_subtasks_reach_the_client(env: StreamExecutionEnvir
     result = env.execute()
     assert result.get_all_accumulator_results() == {"passed": 4, "longest": "bbb", "closed": 2}
     assert (result.get_accumulator_result("passed"), result.get_accumulator_result("none")) == (4, None)
+
+
+def test_accumulators_of_a_running_job_can_be_asked_for(env: StreamExecutionEnvironment) -> None:
+    """They are those of tasks that wait for input at the moment, too."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        lines = env.socket_text_stream("127.0.0.1", listener.getsockname()[1])
+        lines.rebalance().map(Watched()).print()
+        client = env.execute_async()
+        try:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"a\nbbb\ncc\n")
+                while (results := client.get_accumulators()).get("passed") != 3:
+                    assert client.get_job_status() in ("CREATED", "RUNNING")
+                assert results == {"passed": 3, "longest": "bbb", "closed": 0}
+            ended = client.get_job_execution_result().get_all_accumulator_results()
+            assert ended == client.get_accumulators() == {"passed": 3, "longest": "bbb", "closed": 2}
+        finally:
+            client.close()
 
 
 class Hoard(MapFunction[int, int]):

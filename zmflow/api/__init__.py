@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from zmflow.api.data_stream_sink import (
         DataStreamSink,
     )
+    from zmflow.api.data_stream_utils import (
+        DataStreamUtils,
+    )
     from zmflow.api.datastream import (
         DataStream,
     )
@@ -94,6 +97,9 @@ if TYPE_CHECKING:
     )
     from zmflow.api.interval_join import (
         IntervalJoin,
+    )
+    from zmflow.api.job_listener import (
+        JobListener,
     )
     from zmflow.api.join_functions import (
         CoGroupFunction,
@@ -263,6 +269,7 @@ __all__ = [
     "CountWindow",
     "DataStream",
     "DataStreamSink",
+    "DataStreamUtils",
     "DeltaEvictor",
     "DeltaTrigger",
     "DistributedCache",
@@ -294,6 +301,7 @@ __all__ = [
     "IntervalJoin",
     "JobClient",
     "JobExecutionResult",
+    "JobListener",
     "JoinFunction",
     "JoinedStreams",
     "KeySelector",

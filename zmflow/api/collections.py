@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import (
@@ -80,19 +80,27 @@ class CollectionSource(Source[T, range], Generic[T]):
     """The elements of a collection, in its order, read by one subtask.
 
     The elements travel with the job; they are meant to be few. They are taken when the source is made:
-    an iterator is read to its end.
+    an iterator is read to its end, a ``range`` stays one.
 
-    >>> CollectionSource(["a", "b"]).elements
+    Args:
+        elements: the collection.
+        parallel: let each subtask read parts of it.
+
+    >>> list(CollectionSource("ab").elements)
     ['a', 'b']
     """
 
     name = "Collection Source"
 
-    def __init__(self, elements: Iterable[T]) -> None:
-        self.elements: list[T] = list(elements)
+    def __init__(self, elements: Iterable[T], parallel: bool = False) -> None:
+        self.elements: Sequence[T] = (
+            cast("Sequence[T]", elements) if isinstance(elements, range) else [*elements]
+        )
+        self._parallel = parallel
 
     def create_enumerator(self, context: SplitEnumeratorContext[range]) -> SplitEnumerator[range]:
-        return _SplitList(context, [range(len(self.elements))])
+        parts = context.parallelism * SPLITS_PER_SUBTASK if self._parallel else 1
+        return _SplitList(context, split_range(len(self.elements), parts))
 
     def restore_enumerator(
         self, context: SplitEnumeratorContext[range], state: list[range]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from zmflow.api.functions import RuntimeContext
 from zmflow.api.sinks import Sink, SinkWriter, WriterContext
@@ -22,25 +22,30 @@ def _prefix(identifier: str | None, context: RuntimeContext) -> str:
 
 
 class _PrintWriter(SinkWriter[Any]):
-    def __init__(self, prefix: str, render: Renderer) -> None:
+    def __init__(self, prefix: str, render: Renderer, std_err: bool) -> None:
         self._prefix = prefix
         self._render = render
+        self._std_err = std_err
 
     def write(self, value: Any) -> None:
-        sys.stdout.write(f"{self._prefix}{self._render(value)}\n")
+        self._stream.write(f"{self._prefix}{self._render(value)}\n")
 
     def write_batch(self, values: Sequence[Any]) -> None:
-        # One write for the batch, so that lines of other subtasks never end up inside ours. The stream
-        # is looked up each time: the worker binds it to its log.
+        # One write for the batch, so that lines of other subtasks never end up inside ours.
         prefix, render = self._prefix, self._render
-        sys.stdout.write("".join([f"{prefix}{render(value)}\n" for value in values]))
+        self._stream.write("".join([f"{prefix}{render(value)}\n" for value in values]))
 
     def flush(self, end_of_input: bool) -> None:  # noqa: ARG002
-        sys.stdout.flush()
+        self._stream.flush()
+
+    @property
+    def _stream(self) -> TextIO:
+        # Looked up each time: the worker binds both streams to its log.
+        return sys.stderr if self._std_err else sys.stdout
 
 
 class PrintSink(Sink[Any]):
-    """Writes each record to standard output, one a line; in Java's form where its type is declared.
+    """Writes each record to standard output or error, one a line; in Java's form where its type is declared.
 
     A line begins with ``2> `` when the sink is parallel (the subtask, counted from 1), with ``id> `` or
     ``id:2> `` when it has an identifier.
@@ -48,9 +53,16 @@ class PrintSink(Sink[Any]):
 
     name = "Print to Std. Out"
 
-    def __init__(self, identifier: str | None = None, type_info: TypeInformation | None = None) -> None:
+    def __init__(
+        self,
+        identifier: str | None = None,
+        type_info: TypeInformation | None = None,
+        std_err: bool = False,
+    ) -> None:
         self.identifier = identifier
         self.type_info = type_info
+        self.std_err = std_err
+        self.name = "Print to Std. Err" if std_err else "Print to Std. Out"
 
     def for_type(self, type_info: TypeInformation | None) -> PrintSink:
         """The sink for records of this declared type."""
@@ -60,4 +72,4 @@ class PrintSink(Sink[Any]):
 
     def create_writer(self, context: WriterContext) -> SinkWriter[Any]:
         prefix = _prefix(self.identifier, context.runtime_context)
-        return _PrintWriter(prefix, renderer_for(self.type_info))
+        return _PrintWriter(prefix, renderer_for(self.type_info), self.std_err)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from zmflow.api.broadcast_stream import BroadcastConnectedStream, BroadcastStream
     from zmflow.api.connected_streams import ConnectedStreams
     from zmflow.api.environment import StreamExecutionEnvironment
+    from zmflow.api.execution_config import ExecutionConfig
     from zmflow.api.joins import CoGroupedStreams, JoinedStreams
     from zmflow.api.keyed_stream import KeyedStream
     from zmflow.api.output_tag import OutputTag
@@ -161,7 +162,8 @@ class DataStream(OperatorProperties, Generic[T]):
     def get_side_output(self, output_tag: OutputTag[R]) -> DataStream[R]:
         """The records that this operator gave a tag."""
         operator = self._operator("get_side_output()")
-        return DataStream(self._environment, SideOutput(operator, output_tag.tag_id), output_tag.type_info)
+        side = SideOutput(operator, output_tag.tag_id, output_tag.type_info)
+        return DataStream(self._environment, side, output_tag.type_info)
 
     @overload
     def connect(self, ds: BroadcastStream[R]) -> BroadcastConnectedStream[T, R]: ...
@@ -280,6 +282,10 @@ class DataStream(OperatorProperties, Generic[T]):
         """Print each record; lines begin with the identifier and, in parallel, the subtask from 1."""
         return self.sink_to(PrintSink(sink_identifier))
 
+    def print_to_err(self, sink_identifier: str | None = None) -> DataStreamSink:
+        """Print each record to standard error, in the form of ``print``."""
+        return self.sink_to(PrintSink(sink_identifier, std_err=True))
+
     def sink_to(self, sink: Sink[T]) -> DataStreamSink:
         """Write the records to a sink."""
         if not isinstance(sink, Sink):
@@ -329,6 +335,23 @@ class DataStream(OperatorProperties, Generic[T]):
 
     # -- properties -----------------------------------------------------------------------------
 
+    def force_non_parallel(self) -> Self:
+        """Run the operator in one subtask, for good: parallelism and max parallelism cannot be changed."""
+        operator = self._operator("force_non_parallel()")
+        operator.parallelism, operator.max_parallelism, operator.non_parallel = 1, 1, True
+        return self
+
+    def returns(self, type_info: TypeInformation) -> Self:
+        """Declare what the operator's records are, as ``output_type`` of the operation does.
+
+        Operators that were added behind it before keep what they knew.
+        """
+        if not isinstance(type_info, TypeInformation):
+            raise JobGraphError(f"returns() takes a type, not {type_info!r}.", hint="Types.STRING() is one.")
+        self._operator("returns()").output_type = type_info
+        self._type = type_info
+        return self
+
     def start_new_chain(self) -> Self:
         """Begin a chain with this operator: it is not chained with what precedes it."""
         self._operator("start_new_chain()").chaining = ChainingStrategy.HEAD
@@ -355,6 +378,10 @@ class DataStream(OperatorProperties, Generic[T]):
     def get_execution_environment(self) -> StreamExecutionEnvironment:
         """The environment this stream belongs to."""
         return self._environment
+
+    def get_execution_config(self) -> ExecutionConfig:
+        """How the jobs of the stream's environment run."""
+        return self._environment.get_config()
 
     # -- inside ---------------------------------------------------------------------------------
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, cast
 
 from zmflow.api.collect import CollectSink
-from zmflow.api.collections import CollectionSource, SequenceSource
 from zmflow.api.configuration import Configuration
 from zmflow.api.datastream import DataStream
 from zmflow.api.environment_settings import EnvironmentSettings
+from zmflow.api.environment_sources import EnvironmentSources
 from zmflow.api.execution import Executor, JobClient, JobExecutionResult
+from zmflow.api.job_listener import JobListener
 from zmflow.api.notices import notice_once
 from zmflow.api.operator_properties import checked_parallelism
 from zmflow.api.operators import (
@@ -106,7 +107,7 @@ def environment_context(settings: Settings | None = None, executor: Executor | N
                 sys.path.remove(entry)
 
 
-class StreamExecutionEnvironment(EnvironmentSettings):
+class StreamExecutionEnvironment(EnvironmentSettings, EnvironmentSources):
     """Makes streams, and runs what they describe. Made with ``get_execution_environment``.
 
     Several jobs can be run in turn: each ``execute`` runs the operators added since the last one.
@@ -119,6 +120,7 @@ class StreamExecutionEnvironment(EnvironmentSettings):
         self._recorded: list[Transformation] = []
         self._sharing_resources: dict[str, ResourceProfile] = {}
         self._last_number = 0
+        self._job_listeners: list[JobListener] = []
         self._kept = {}
 
     @staticmethod
@@ -208,22 +210,16 @@ class StreamExecutionEnvironment(EnvironmentSettings):
         """Ship a module, a package directory or an archive with the jobs of this environment."""
         self._py_files.append(Path(file_path))
 
+    def register_job_listener(self, job_listener: JobListener) -> None:
+        """Tell an object of the jobs that are submitted, and of the end of those ``execute`` waits for."""
+        if not isinstance(job_listener, JobListener):
+            raise JobGraphError(
+                f"register_job_listener() takes a JobListener, not {job_listener!r}.",
+                hint="Derive a class from JobListener and pass an object of it.",
+            )
+        self._job_listeners.append(job_listener)
+
     # -- sources --------------------------------------------------------------------------------
-
-    def from_collection(
-        self, collection: Iterable[T], type_info: TypeInformation | None = None
-    ) -> DataStream[T]:
-        """The elements of a collection, in order. Read by one subtask; the elements travel with the job."""
-        if not isinstance(collection, Iterable):
-            raise JobGraphError(f"from_collection() takes an iterable, not a {type(collection).__name__}.")
-        stream = self.from_source(CollectionSource(collection), type_info=type_info)
-        operator = stream._operator("from_collection()")
-        operator.parallelism, operator.non_parallel = 1, True
-        return stream
-
-    def from_sequence(self, start: int, end: int) -> DataStream[int]:
-        """The whole numbers from ``start`` to ``end``, both included, read in parallel."""
-        return self.from_source(SequenceSource(start, end))
 
     def from_source(
         self,
@@ -264,11 +260,7 @@ class StreamExecutionEnvironment(EnvironmentSettings):
             JobFailedError: the job failed; the detail begins with the user's own traceback.
             JobCanceledError: it was cancelled meanwhile.
         """
-        client = self.execute_async(job_name)
-        try:
-            return client.get_job_execution_result()
-        finally:
-            client.close()
+        return self._wait(self._submit(job_name, collect=False))
 
     def execute_async(self, job_name: str | None = None) -> JobClient:
         """Submit the operators added since the last execution and return at once.
@@ -339,9 +331,29 @@ class StreamExecutionEnvironment(EnvironmentSettings):
         executor = self._executor
         if executor is None:
             executor = cast("type[Executor]", load_plugin("zmflow.executors", self._target()))()
-        client = executor.submit(graph, self._settings, collect=collect)
+        try:
+            client = executor.submit(graph, self._settings, collect=collect)
+        except Exception as error:
+            for listener in self._job_listeners:
+                listener.on_job_submitted(None, error)
+            raise
         self._recorded.clear()
+        for listener in self._job_listeners:
+            listener.on_job_submitted(client, None)
         return client
+
+    def _wait(self, client: JobClient) -> JobExecutionResult:
+        try:
+            result = client.get_job_execution_result()
+        except Exception as error:
+            for listener in self._job_listeners:
+                listener.on_job_executed(None, error)
+            raise
+        finally:
+            client.close()
+        for listener in self._job_listeners:
+            listener.on_job_executed(result, None)
+        return result
 
     def _runtime_mode(self) -> Literal["STREAMING", "BATCH"]:
         """What the next job runs as.

@@ -55,6 +55,10 @@ class JobClient(Protocol):
         """The job's state now."""
         ...
 
+    def get_accumulators(self) -> dict[str, Any]:
+        """The results of all accumulators by name, as of about now; at the end, the last ones."""
+        ...
+
     def cancel(self) -> None:
         """Ask for cancellation and return; ``get_job_execution_result`` waits for the end."""
         ...

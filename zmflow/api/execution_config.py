@@ -23,6 +23,11 @@ class ExecutionConfig(ProgramSettings):
     once that it has no effect: records are Python objects, pickled.
     """
 
+    PARALLELISM_DEFAULT = -1
+    """For ``set_parallelism``: forget what was set."""
+    PARALLELISM_UNKNOWN = -2
+    """For ``set_parallelism``: leave it as it is."""
+
     # -- parallelism ----------------------------------------------------------------------------
 
     def get_parallelism(self) -> int:
@@ -30,8 +35,18 @@ class ExecutionConfig(ProgramSettings):
         return self._integer(_PARALLELISM, 0)
 
     def set_parallelism(self, parallelism: int) -> Self:
-        """Parallelism of operators added from now on that set none themselves."""
-        self._set(_PARALLELISM, str(checked_parallelism(parallelism, "The parallelism of the environment")))
+        """Parallelism of operators added from now on that set none themselves.
+
+        >>> from zmflow import StreamExecutionEnvironment
+        >>> config = StreamExecutionEnvironment.get_execution_environment().get_config()
+        >>> config.set_parallelism(3).set_parallelism(config.PARALLELISM_UNKNOWN).get_parallelism()
+        3
+        """
+        if parallelism == self.PARALLELISM_UNKNOWN:
+            return self
+        if parallelism != self.PARALLELISM_DEFAULT:
+            checked_parallelism(parallelism, "The parallelism of the environment")
+        self._set(_PARALLELISM, str(max(parallelism, 0)))
         return self
 
     def get_max_parallelism(self) -> int:

@@ -18,7 +18,7 @@ from zmflow.api.operators import KeyedAggregateOperator, KeyedReduceOperator, Us
 from zmflow.api.types import TypeInformation
 from zmflow.api.user_functions import checked_function
 from zmflow.errors import JobGraphError
-from zmflow.graph.partitioners import HashPartitioner
+from zmflow.graph.partitioners import HashPartitioner, KeptKeysPartitioner
 from zmflow.graph.transformations import Partitioned
 
 if TYPE_CHECKING:
@@ -51,11 +51,15 @@ class KeyedStream(DataStream[T], Generic[T, K]):
     """
 
     def __init__(
-        self, origin: DataStream[T], key_selector: UserFunction, key_type: TypeInformation | None = None
+        self,
+        origin: DataStream[T],
+        key_selector: UserFunction,
+        key_type: TypeInformation | None = None,
+        kept: KeptKeysPartitioner | None = None,
     ) -> None:
         # A KeySelector goes as it is: the worker opens it before it calls it.
-        partitioner = HashPartitioner(cast("Callable[[Any], object]", key_selector))
-        super().__init__(origin._environment, Partitioned(origin._node, partitioner), origin._type)
+        by_key = kept or HashPartitioner(cast("Callable[[Any], object]", key_selector))
+        super().__init__(origin._environment, Partitioned(origin._node, by_key), origin._type)
         self._origin = origin
         self._key_selector = key_selector
         self._key_type = key_type

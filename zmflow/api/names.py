@@ -46,6 +46,7 @@ _MODULES = {
     "zmflow.api.connected_streams": ("ConnectedStreams",),
     "zmflow.api.console": ("PrintSink",),
     "zmflow.api.data_stream_sink": ("DataStreamSink",),
+    "zmflow.api.data_stream_utils": ("DataStreamUtils",),
     "zmflow.api.datastream": ("DataStream",),
     "zmflow.api.environment": (
         "RuntimeExecutionMode",
@@ -75,6 +76,7 @@ _MODULES = {
         "SinkFunction",
     ),
     "zmflow.api.interval_join": ("IntervalJoin",),
+    "zmflow.api.job_listener": ("JobListener",),
     "zmflow.api.join_functions": (
         "CoGroupFunction",
         "FlatJoinFunction",

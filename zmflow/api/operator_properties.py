@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from typing import NoReturn, Self, get_args
 
@@ -13,6 +14,8 @@ from zmflow.graph.managed_memory import OPERATOR, STATE_BACKEND, USE_CASES, WEIG
 from zmflow.graph.transformations import ChainingStrategy, ErrorPolicy, Transformation
 
 __all__ = ["OperatorProperties", "checked_parallelism"]
+
+_OPERATOR_ID = re.compile("[0-9A-Fa-f]{32}")
 
 
 def checked_parallelism(parallelism: int, what: str) -> int:
@@ -52,6 +55,30 @@ class OperatorProperties(ABC):
         self._operator("uid()").uid = checked_text(uid, "uid()")
         return self
 
+    def set_uid_hash(self, uid_hash: str) -> Self:
+        """Make this the operator's id, as it is: what ``uid`` would be hashed to.
+
+        For state that was written under the id of an operator without uid, as ``zmflow explain --json``
+        shows it. Elsewhere use ``uid``.
+
+        Args:
+            uid_hash: 32 hexadecimal digits.
+        """
+        operator = self._operator("set_uid_hash()")
+        if not isinstance(uid_hash, str) or not _OPERATOR_ID.fullmatch(uid_hash):
+            raise JobGraphError(
+                f"set_uid_hash() takes 32 hexadecimal digits, not {uid_hash!r}.",
+                hint="uid() takes any text.",
+            )
+        operator.uid_hash = uid_hash.lower()
+        return self
+
+    def set_description(self, description: str) -> Self:
+        """Say in plans what the operator does, at more length than its name."""
+        operator = self._operator("set_description()")
+        operator.description = checked_text(description, "set_description()")
+        return self
+
     def set_parallelism(self, parallelism: int) -> Self:
         """Run the operator in this many subtasks.
 
@@ -71,9 +98,14 @@ class OperatorProperties(ABC):
     def set_max_parallelism(self, max_parallelism: int) -> Self:
         """Give the operator this many key groups: the most subtasks it can ever have."""
         operator = self._operator("set_max_parallelism()")
-        operator.max_parallelism = checked_parallelism(
-            max_parallelism, f"The max parallelism of {operator.title!r}"
-        )
+        checked_parallelism(max_parallelism, f"The max parallelism of {operator.title!r}")
+        if operator.non_parallel and max_parallelism != 1:
+            raise JobGraphError(
+                f"The operator {operator.title!r} is not parallel; "
+                f"its max parallelism cannot be {max_parallelism}.",
+                hint="Give the operators behind it the max parallelism.",
+            )
+        operator.max_parallelism = max_parallelism
         return self
 
     def disable_chaining(self) -> Self:
@@ -82,11 +114,14 @@ class OperatorProperties(ABC):
         return self
 
     def on_error(self, policy: ErrorPolicy) -> Self:
-        """What becomes of a record for which a function of this operator raises.
+        """What becomes of a record for which a function of this operator raises, or whose result does not fit
+        the declared type.
 
         Args:
             policy: ``fail``, the default, fails the job; ``skip`` leaves the record out; ``dead_letter``
                 sends it to the side output ``DEAD_LETTERS``, as a pair of the record and the error's text.
+                Of what does not fit, process functions, windows and joins set the result aside, as there need
+                be no one record it came from.
         """
         operator = self._operator("on_error()")
         if policy not in get_args(ErrorPolicy):

@@ -120,10 +120,11 @@ class SourceReader(ABC, Generic[T, SplitT]):
         """The next batch of records.
 
         Returns:
-            A non-empty sequence of records (about ``BATCH_RECORDS_DEFAULT`` of them is a good size; a
+            A sequence of records (about ``BATCH_RECORDS_DEFAULT`` of them is a good size; a
             ``range`` will do); ``EndOfInput.END`` after ``notify_no_more_splits`` when all are read;
-            ``None`` when there is nothing to read now. The task then adds the next split if there is one,
-            and otherwise waits for one, for as long as ``poll_again_after_s`` says.
+            ``None`` when there is nothing to read now: the task then adds the next split if there is one, and
+            otherwise waits for one, for as long as ``poll_again_after_s`` says. An empty sequence, when the
+            reader has waited for its input itself, for a fraction of the buffer timeout: it is asked again.
         """
 
     def poll_again_after_s(self) -> float | None:

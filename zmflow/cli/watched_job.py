@@ -48,6 +48,10 @@ class WatchedClient:
         """The job's state now."""
         return self._client.get_job_status()
 
+    def get_accumulators(self) -> dict[str, Any]:
+        """The results of all accumulators by name, as of about now."""
+        return self._client.get_accumulators()
+
     def cancel(self) -> None:
         """Ask for cancellation and return."""
         self._client.cancel()

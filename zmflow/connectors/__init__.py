@@ -1,4 +1,4 @@
-"""Built-in sources and sinks: collections, numbers, files of text, CSV, JSON lines and bytes, the screen."""
+"""Built-in sources and sinks: collections, numbers, files of text, CSV, JSON and bytes, sockets, screen."""
 
 from zmflow.api.collect import CollectSink
 from zmflow.api.collections import CollectionSource, SequenceSource
@@ -13,6 +13,7 @@ from zmflow.connectors.file_source import (
     JsonLinesSource,
     TextFileSource,
 )
+from zmflow.connectors.socket_source import SocketTextSource
 
 __all__ = [
     "BinaryFileSource",
@@ -28,6 +29,7 @@ __all__ = [
     "JsonLinesSource",
     "PrintSink",
     "SequenceSource",
+    "SocketTextSource",
     "StreamFormat",
     "TextFileSink",
     "TextFileSource",

@@ -228,7 +228,8 @@ class JobMaster:
             return
         if message.counters is not None:
             execution.counters = message.counters
-        execution.accumulators = message.accumulators
+        if message.accumulators:
+            execution.accumulators = message.accumulators
         self._watchers.progress()
         if execution.state == "FINISHED":
             self.scheduler.finished(turn, execution.subtask)
@@ -242,7 +243,11 @@ class JobMaster:
         self._settle(turn)
 
     def metrics(self, message: TaskMetrics) -> None:
-        """Counters of running tasks."""
+        """Counters and accumulators of running tasks."""
+        for attempt, packed in message.accumulators.items():
+            accumulating = self._executions.get(attempt)
+            if accumulating is not None and accumulating.live:
+                accumulating.accumulators = packed
         for counters in message.tasks:
             execution = self._executions.get(counters.attempt_id)
             if execution is not None and execution.live:

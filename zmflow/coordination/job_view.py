@@ -68,7 +68,8 @@ def job_status(job: JobView, epoch: Epoch, request_id: int, now_ms: int) -> JobS
         0 if times.deployed_ms is None else end_ms - times.deployed_ms,
         job.restarts.history.entries(),
         job.restarts.notes(job.checkpoints.note() if layout.sources else ""),
-        layout.executions.accumulators() if job.state == "FINISHED" else [],
+        # Not pushed with every progress: they are as large as their tasks like.
+        layout.executions.accumulators() if request_id or job.state == "FINISHED" else [],
         job.checkpoints.summary(),
     )
 

@@ -28,18 +28,19 @@ from zmflow.api.operators import (
 )
 from zmflow.api.output_tag import DEAD_LETTERS
 from zmflow.api.sinks import Sink, WriterContext
-from zmflow.api.typeinfo import Coercer, coercer_for
-from zmflow.api.types import TypeInformation
 from zmflow.errors import ProtocolError
 from zmflow.execution.aggregates import AdaptingCombine
 from zmflow.execution.async_calls import AsyncHost
 from zmflow.execution.batches import Batch, TimedRows
 from zmflow.execution.chain_code import SegmentCode, Step, compile_segment
 from zmflow.execution.chain_state import ChainState
+from zmflow.execution.declared_types import coercer_of, fit_of, projection
+from zmflow.execution.fitting import Fitting, Reject, fitted
 from zmflow.execution.function_sink import FunctionSink
 from zmflow.execution.operator_factory import is_stream_operator, stream_operator
 from zmflow.execution.operator_snapshots import RestoredOperator
 from zmflow.execution.sink_commits import SinkCommits
+from zmflow.execution.spilling import Spill
 from zmflow.execution.stages import BatchConsumer, EventConsumer, OperatorStage, Segment, Stage
 from zmflow.execution.stream_operator import OperatorContext, StreamOperator
 from zmflow.execution.time_events import TimeEvent
@@ -72,9 +73,11 @@ class Chain:
         host_for: makes what an operator that waits for others has beside the chain; given what to call when
             it is woken.
         batch_mode: whether the job runs in BATCH mode.
-        state_backend: the kind of the operators' keyed state backends.
+        state_backend: the kind of the operators' keyed state backends; in BATCH mode it is on the heap, as
+            there is one key at a time.
         checkpoints: whether checkpoints are taken, so that sinks commit with them.
         restored: what an operator goes on from, by its id; None where it begins anew.
+        make_spill: makes what an operator writes to that holds more than memory.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Chain:
         state_backend: str = "hashmap",
         checkpoints: bool = False,
         restored: Callable[[str], RestoredOperator | None] = lambda _operator_id: None,
+        make_spill: Callable[[], Spill] | None = None,
     ) -> None:
         self._spec = spec
         self._context = context
@@ -103,6 +107,7 @@ class Chain:
         self._state_backend = state_backend
         self._checkpoints = checkpoints
         self._state = ChainState(spec, context, restored)
+        self._make_spill = make_spill
         self._opened: list[tuple[int, Function | StreamOperator | KeyedStateBackend]] = []
         self._operators: list[tuple[int, StreamOperator]] = []
         self._sinks: list[tuple[int, SinkCommits]] = []
@@ -267,19 +272,19 @@ class Chain:
                 step, keeps = self._step(last, nodes[last])
                 if step.kind == "reduce" and not keeps:
                     self._state.keep_values(last, step.state)
-                if nodes[last].on_error != "fail":
-                    step = replace(step, reject=self._rejected(last))
-                fit = _fit_of(nodes[last])
-                if fit is not None and step.kind == "reduce":
-                    step = replace(step, call=_fitting(step.call, fit), adapts=False)
+                step = replace(step, reject=self._policy(last))
+                fit = fit_of(nodes[last])
+                inside = step.kind == "reduce" or (step.reject is not None and step.kind != "filter")
+                if fit is not None and inside:
+                    step = replace(step, call=fitted(step.kind, step.call, fit), adapts=False)
                 steps.append(step)
                 if keeps:
                     final = step.state
                     break
-                if fit is not None and step.kind != "reduce":
-                    steps.append(Step(last, "map", fit))
-            elif (fit := _fit_of(nodes[last])) is not None:
-                steps.append(Step(last, "map", fit))
+                if fit is not None and not inside:
+                    steps.append(Step(last, "map", fit, reject=step.reject))
+            elif (fit := fit_of(nodes[last])) is not None:
+                steps.append(Step(last, "map", fit, reject=self._policy(last)))
             follower = children[last]
             if len(follower) != 1 or self._fed_by(last) or not self._is_compiled(follower[0]):
                 break
@@ -293,9 +298,11 @@ class Chain:
         self._attach(segment, last, children)
         return segment
 
-    def _rejected(self, index: int) -> Callable[[Any, Exception, int | None], None]:
-        """What becomes of a row for which the function of a node raised."""
+    def _policy(self, index: int) -> Reject | None:
+        """What becomes of a row for which the function of a node raised; None: the job fails."""
         node = self._spec.nodes[index]
+        if node.on_error == "fail":
+            return None
         log = self._rejections
         letters = [
             self._attributed(index, self._outputs[output])
@@ -313,7 +320,8 @@ class Chain:
         return reject
 
     def _operator_stage(self, index: int, operator: StreamOperator, children: list[list[int]]) -> Stage:
-        stage = OperatorStage(operator, _fit_of(self._spec.nodes[index]))
+        fit, reject = fit_of(self._spec.nodes[index]), self._policy(index)
+        stage = OperatorStage(operator, None if fit is None else Fitting(fit, reject))
         stage.take = self._attributed(index, stage.take)  # type: ignore[method-assign, assignment]
         stage.take_second = self._attributed(index, stage.take_second)  # type: ignore[method-assign, assignment]
         self._attach(stage, index, children)
@@ -321,14 +329,18 @@ class Chain:
             tag = self._spec.outputs[output].tag
             if tag:
                 consumer = self._attributed(index, self._outputs[output])
+                fit = coercer_of(self._spec.outputs[output].output_type)
+                if fit is not None and tag != DEAD_LETTERS.tag_id:  # a letter that does not fit has no letter
+                    consumer = Fitting(fit, reject).before(consumer)
                 stage.side_consumers.setdefault(tag, []).append(consumer)
         self._current = index
         position = len(self._opened)
 
         def make_keyed_state(runtime: RuntimeContext) -> KeyedStateBackend:
-            from zmflow.execution.keyed_runtime import backend_for  # only for those who keep state
+            from zmflow.execution.keyed_runtime import BUILT_IN, backend_for  # only for those who keep state
 
-            backend = backend_for(self._state_backend, runtime, self._processing_time)
+            name = BUILT_IN if self._batch_mode else self._state_backend
+            backend = backend_for(name, runtime, self._processing_time)
             self._opened.insert(position, (index, backend))  # closed after the operator
             self._state.keep_backend(index, backend)
             return backend
@@ -347,6 +359,7 @@ class Chain:
                 self._spec.nodes[index].on_error,
                 make_keyed_state,
                 self._state.restored(index),
+                self._make_spill,
             )
         )
         self._current = None
@@ -411,7 +424,7 @@ class Chain:
             case FilterOperator(function):
                 return Step(index, "filter", self._open(index, function)), False
             case ProjectOperator(fields):
-                return Step(index, "map", _projection(fields)), False
+                return Step(index, "map", projection(fields)), False
             case KeyedReduceOperator(key_selector, function, final_only):
                 key = self._open(index, key_selector)
                 return Step(index, "reduce", self._open(index, function), key), final_only
@@ -476,17 +489,3 @@ class Chain:
         """The context of one operator of the chain."""
         name = self._spec.nodes[index].name
         return replace(self._context, operator_name=name, function_states=self._state.functions(index))
-
-
-def _fit_of(node: ChainNode) -> Coercer | None:
-    """What makes the records of a node fit the type declared for them; None where nothing has to."""
-    declared = node.output_type
-    return coercer_for(declared) if isinstance(declared, TypeInformation) else None
-
-
-def _fitting(function: Callable[[Any, Any], Any], fit: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-    return lambda left, right: fit(function(left, right))
-
-
-def _projection(fields: tuple[int, ...]) -> Callable[[Any], tuple[Any, ...]]:
-    return lambda record: tuple(record[field] for field in fields)

@@ -17,10 +17,9 @@ from zmflow.api.timer_service import TimeDomain
 from zmflow.execution.batch_timers import BatchTimers
 from zmflow.execution.batches import Rows
 from zmflow.execution.error_guard import ProcessCall
-from zmflow.execution.keyed_runtime import keyed_runtime
+from zmflow.execution.keyed_runtime import forget_key, keyed_runtime, records_by_key
 from zmflow.execution.operator_snapshots import SnapshotContext
 from zmflow.execution.process_operator import FunctionOperator
-from zmflow.execution.records_by_key import RecordsByKey
 from zmflow.execution.stream_operator import OperatorContext, Timestamps
 from zmflow.execution.timers import TimerService
 
@@ -46,7 +45,7 @@ class KeyedOperator(FunctionOperator):
         self.timers = self._batch or self._streaming
         if context.restored is not None:
             self._streaming.restore_chunks(context.restored.keyed)
-        self._held = RecordsByKey()
+        self._held = records_by_key(context)
         self._key_of: list[Callable[[Any], Any]] = [
             self._functions.open_callable(selector, runtime) for selector in self._key_selectors
         ]
@@ -118,7 +117,12 @@ class KeyedOperator(FunctionOperator):
                 if results is not None:
                     collect(results, timestamp)
             self._batch.end_key(key, self._on_event_time, self._on_processing_time)
+            forget_key(self.keyed_state)
         self._collector.flush()
+
+    def close(self) -> None:
+        self._held.close()
+        super().close()
 
     def _on_event_time(self, timestamp: int, _key: Any, namespace: Any) -> None:
         self.on_timer(timestamp, namespace, TimeDomain.EVENT_TIME)

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from zmflow.api.functions import RuntimeContext
+from zmflow.execution.records_by_key import HELD_BYTES_DEFAULT, RecordsByKey
 from zmflow.execution.stream_operator import OperatorContext
 from zmflow.state.backend import BUILT_IN, KeyedStateBackend, load_state_backend
 from zmflow.state.chunks import group_snapshots
 from zmflow.state.keys import key_group_range
+from zmflow.state.snapshots import KeyGroupSnapshot
 
-__all__ = ["backend_for", "keyed_runtime"]
+__all__ = ["BUILT_IN", "backend_for", "forget_key", "keyed_runtime", "records_by_key"]
 
 
 def keyed_runtime(context: OperatorContext) -> tuple[RuntimeContext, KeyedStateBackend]:
@@ -29,6 +31,21 @@ def keyed_runtime(context: OperatorContext) -> tuple[RuntimeContext, KeyedStateB
         for snapshot in group_snapshots(context.restored.keyed, groups, backend.max_parallelism):
             backend.restore(snapshot.group, snapshot)
     return replace(runtime, keyed_state=backend), backend
+
+
+def records_by_key(context: OperatorContext) -> RecordsByKey:
+    """What holds an operator's input in BATCH mode, in the memory that is the operator's."""
+    limit_bytes = context.runtime.get_managed_memory_bytes() or HELD_BYTES_DEFAULT
+    return RecordsByKey(limit_bytes, context.make_spill)
+
+
+def forget_key(backend: KeyedStateBackend) -> None:
+    """In BATCH mode, when the last record of the current key has been processed: nobody will read its state.
+
+    There was no other key since the last one was forgotten, so the key's group holds nothing else.
+    """
+    group = backend.current_key_group
+    backend.restore(group, KeyGroupSnapshot(group, ()))
 
 
 def backend_for(name: str, runtime: RuntimeContext, processing_time: Callable[[], int]) -> KeyedStateBackend:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from zmflow.errors import ProtocolError
 from zmflow.execution.batches import Batch, Rows, TimedRows
 from zmflow.execution.chain_code import SegmentCode
+from zmflow.execution.fitting import Fitting
 from zmflow.execution.stream_operator import MAX_WATERMARK, StreamOperator, Timestamps
 from zmflow.execution.time_events import StreamStatus, TimeEvent, Watermark
 
@@ -120,10 +121,10 @@ class Segment(Stage):
 class OperatorStage(Stage):
     """An operator with state, timers or time of its own; the stage is its ``Output``."""
 
-    def __init__(self, operator: StreamOperator, fit: Callable[[Any], Any] | None = None) -> None:
+    def __init__(self, operator: StreamOperator, fitting: Fitting | None = None) -> None:
         super().__init__()
         self.operator = operator
-        self._fit = fit  # what makes rows fit their declared type
+        self._fitting = fitting
         self.side_consumers: dict[str, list[BatchConsumer]] = {}
 
     def take(self, batch: Batch) -> None:
@@ -157,9 +158,9 @@ class OperatorStage(Stage):
 
     def emit(self, rows: Rows, timestamps: Timestamps) -> None:
         """The operator emits."""
+        if rows and self._fitting is not None:
+            rows, timestamps = self._fitting.rows(rows, timestamps)
         if rows:
-            if self._fit is not None:
-                rows = list(map(self._fit, rows))
             self.hand_on(rows if timestamps is None else TimedRows(rows, timestamps))
 
     def emit_side(self, tag_id: str, rows: Rows, timestamps: Timestamps) -> None:

@@ -15,6 +15,7 @@ from zmflow.api.functions import RuntimeContext
 from zmflow.execution.async_calls import AsyncHost
 from zmflow.execution.batches import Rows
 from zmflow.execution.operator_snapshots import RestoredOperator, SnapshotContext
+from zmflow.execution.spilling import Spill
 from zmflow.graph.transformations import ErrorPolicy
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class OperatorContext:
         make_keyed_state: makes the operator's keyed state backend; without it state is on the heap.
         restored: what the operator goes on from; None where it begins anew. Its keyed state is restored with
             the backend, its operator state is in ``runtime.function_states``; the rest is the operator's.
+        make_spill: makes what an operator writes to that holds more than memory; without it all is held.
     """
 
     runtime: RuntimeContext
@@ -75,6 +77,7 @@ class OperatorContext:
     on_error: ErrorPolicy = "fail"
     make_keyed_state: Callable[[RuntimeContext], KeyedStateBackend] | None = None
     restored: RestoredOperator | None = None
+    make_spill: Callable[[], Spill] | None = None
 
 
 class StreamOperator:

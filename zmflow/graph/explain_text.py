@@ -67,7 +67,8 @@ def _chain(chain: VertexPlan, outputs: list[ExchangePlan]) -> list[str]:
     for index, operator in enumerate(chain.chain):
         branch = "└─" if index == last and not outputs else "├─"
         uid = f"  uid {operator.uid}" if operator.uid else ""
-        lines.append(f"  {branch} {operator.name}{uid}")
+        said = f'  "{" ".join(operator.description.split())}"' if operator.description else ""
+        lines.append(f"  {branch} {operator.name}{uid}{said}")
     for index, edge in enumerate(outputs):
         branch = "└─" if index == len(outputs) - 1 else "├─"
         lines.append(f"  {branch}{edge.partitioner}─▶ {edge.target}  ({counted(edge.channels, 'channel')})")

@@ -41,6 +41,7 @@ class JobOperator(msgspec.Struct, frozen=True, array_like=True):
     uid: str  # "" when the user gave none
     name: str
     kind: Literal["source", "operator", "sink"]
+    description: str = ""  # "" where the name says it all
 
 
 class JobVertex(msgspec.Struct, frozen=True, array_like=True):
@@ -108,6 +109,7 @@ class ChainOutput:
     partitioner: Partitioner
     buffer_timeout_ms: int  # -1: only full frames leave
     tag: str = ""  # of the side output that leaves here
+    output_type: object = None  # of the side output, as ``ChainNode.output_type`` is
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def _job_edge(edge: StreamEdge, edge_id: str, source: str, target: str) -> JobEd
 
 
 def _job_operator(node: StreamNode) -> JobOperator:
-    return JobOperator(node.operator_id, node.uid, node.name, node.kind)
+    return JobOperator(node.operator_id, node.uid, node.name, node.kind, node.description)
 
 
 def _chain_spec(
@@ -142,6 +142,7 @@ def _chain_spec(
             partitioner=edge.partitioner,
             buffer_timeout_ms=graph.nodes[edge.source].buffer_timeout_ms,
             tag=edge.tag,
+            output_type=edge.output_type,
         )
         for edge_id, edge in leaving
     ]

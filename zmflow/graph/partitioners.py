@@ -16,6 +16,7 @@ __all__ = [
     "ForwardPartitioner",
     "GlobalPartitioner",
     "HashPartitioner",
+    "KeptKeysPartitioner",
     "Partitioner",
     "RebalancePartitioner",
     "RescalePartitioner",
@@ -31,6 +32,11 @@ class ForwardPartitioner:
 
     name: ClassVar[str] = "FORWARD"
     pointwise: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class KeptKeysPartitioner(ForwardPartitioner):
+    """Forward, to an operator that takes the records for keyed: they are where their keys belong already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class OperatorPlan(msgspec.Struct, frozen=True):
     uid: str
     name: str
     kind: str
+    description: str = ""  # where the program said more than the name
 
 
 class VertexPlan(msgspec.Struct, frozen=True):
@@ -146,7 +147,9 @@ def _chain(vertex: JobVertex) -> VertexPlan:
         max_parallelism=vertex.max_parallelism,
         sharing_group=vertex.sharing_group,
         chain=[
-            OperatorPlan(operator.operator_id, operator.uid, operator.name, operator.kind)
+            OperatorPlan(
+                operator.operator_id, operator.uid, operator.name, operator.kind, operator.description
+            )
             for operator in vertex.chain
         ],
         co_location_group=vertex.co_location_group,
@@ -193,7 +196,7 @@ def execution_plan(graph: StreamGraph) -> str:
             "id": node.number,
             "type": node.name,
             "pact": _PACT[node.kind],
-            "contents": node.name,
+            "contents": node.description or node.name,
             "parallelism": node.parallelism,
         }
         predecessors = [

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zmflow.errors import JobGraphError
 from zmflow.graph.job_graph import PARALLELISM_MAX
-from zmflow.graph.partitioners import ForwardPartitioner, Partitioner, RebalancePartitioner
+from zmflow.graph.partitioners import (
+    ForwardPartitioner,
+    KeptKeysPartitioner,
+    Partitioner,
+    RebalancePartitioner,
+)
 from zmflow.graph.sharing import check_co_location, check_one_specification, inherited_group
 from zmflow.graph.transformations import (
     ChainingStrategy,
@@ -72,6 +77,7 @@ class StreamNode:
     buffer_timeout_ms: int
     on_error: ErrorPolicy = "fail"
     output_type: object = None
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,17 @@ class StreamEdge:
     target: int
     input_index: int
     partitioner: Partitioner
-    tag: str = ""  # of the side output whose records these are
+    side: SideOutput | None = None  # whose records these are; None: those of the main output
+
+    @property
+    def tag(self) -> str:
+        """The tag of the side output; "" for the main one."""
+        return self.side.tag_id if self.side is not None else ""
+
+    @property
+    def output_type(self) -> object:
+        """What is declared of the side output's records."""
+        return self.side.output_type if self.side is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +157,10 @@ def build_stream_graph(
     seen_structures: Counter[str] = Counter()
     for item in transformations:
         incoming = [
-            StreamEdge(origin.number, item.number, index, _chosen(origin, item, partitioner), tag)
+            StreamEdge(origin.number, item.number, index, _chosen(origin, item, partitioner), side)
             for index, inputs in enumerate((item.inputs, item.second_inputs))
             for node in inputs
-            for origin, partitioner, tag in _resolve(node)
+            for origin, partitioner, side in _resolve(node)
         ]
         groups = [nodes[edge.source].sharing_group for edge in incoming]
         nodes[item.number] = StreamNode(
@@ -162,36 +178,35 @@ def build_stream_graph(
             managed_memory_weights=dict(item.managed_memory_weights),
             on_error=item.on_error,
             output_type=item.output_type,
+            description=item.description,
             buffer_timeout_ms=(
                 defaults.buffer_timeout_ms if item.buffer_timeout_ms is None else item.buffer_timeout_ms
             ),
         )
         edges[item.number] = incoming
+    _check_operator_ids(nodes.values())
+    _check_kept_keys(nodes, edges)
     check_co_location(nodes.values())
     resources = _sharing_resources(transformations, defaults)
     in_use = {node.sharing_group for node in nodes.values()}
-    return StreamGraph(
-        nodes,
-        edges,
-        defaults.chaining,
-        {name: profile for name, profile in resources.items() if name in in_use},
-    )
+    asked = {name: profile for name, profile in resources.items() if name in in_use}
+    return StreamGraph(nodes, edges, defaults.chaining, asked)
 
 
-def _resolve(node: Node) -> Iterator[tuple[Transformation, Partitioner | None, str]]:
+def _resolve(node: Node) -> Iterator[tuple[Transformation, Partitioner | None, SideOutput | None]]:
     """The operators behind virtual nodes, how their records are spread and which of them: of several
     partitioners or tags on a path the last one written counts."""
-    waiting: list[tuple[Node, Partitioner | None, str]] = [(node, None, "")]
+    waiting: list[tuple[Node, Partitioner | None, SideOutput | None]] = [(node, None, None)]
     while waiting:
-        each, partitioner, tag = waiting.pop()
+        each, partitioner, side = waiting.pop()
         if isinstance(each, Transformation):
-            yield each, partitioner, tag
+            yield each, partitioner, side
         elif isinstance(each, Partitioned):
-            waiting.append((each.input, partitioner or each.partitioner, tag))
+            waiting.append((each.input, partitioner or each.partitioner, side))
         elif isinstance(each, SideOutput):
-            waiting.append((each.input, partitioner, tag or each.tag_id))
+            waiting.append((each.input, partitioner, side or each))
         else:
-            waiting.extend((one, partitioner, tag) for one in reversed(each.inputs))
+            waiting.extend((one, partitioner, side) for one in reversed(each.inputs))
 
 
 def _chosen(source: Transformation, target: Transformation, partitioner: Partitioner | None) -> Partitioner:
@@ -236,6 +251,32 @@ def _check_uids(transformations: Sequence[Transformation]) -> None:
             )
 
 
+def _check_operator_ids(nodes: Iterable[StreamNode]) -> None:
+    owners: defaultdict[str, list[str]] = defaultdict(list)
+    for node in nodes:
+        owners[node.operator_id].append(node.name)
+    for operator_id, titles in owners.items():
+        if len(titles) > 1:
+            raise JobGraphError(
+                f"The operator id {operator_id} is that of {len(titles)} operators.",
+                detail="Operators: " + ", ".join(repr(title) for title in titles) + ".",
+                hint="Give set_uid_hash() another id at one of them.",
+            )
+
+
+def _check_kept_keys(nodes: Mapping[int, StreamNode], edges: Mapping[int, Sequence[StreamEdge]]) -> None:
+    """A key's group, and so its subtask, depends on the max parallelism."""
+    for edge in (edge for incoming in edges.values() for edge in incoming):
+        source, target = nodes[edge.source], nodes[edge.target]
+        unequal = source.max_parallelism != target.max_parallelism
+        if isinstance(edge.partitioner, KeptKeysPartitioner) and unequal:
+            raise JobGraphError(
+                f"The keys of {source.name!r} cannot be kept for {target.name!r}.",
+                detail=f"Their max parallelism is {source.max_parallelism} and {target.max_parallelism}.",
+                hint="Give both the same max parallelism, or use key_by().",
+            )
+
+
 def _sharing_resources(
     transformations: Sequence[Transformation], defaults: GraphDefaults
 ) -> dict[str, ResourceProfile]:
@@ -277,11 +318,13 @@ def _checked_max_parallelism(item: Transformation, defaults: GraphDefaults) -> i
 def _operator_id(
     item: Transformation, incoming: Sequence[StreamEdge], nodes: dict[int, StreamNode], seen: Counter[str]
 ) -> str:
-    """From the uid; otherwise from what the operator is and what leads to it.
+    """The one that was given, or made from the uid; otherwise from what the operator is and what leads to it.
 
     Names, parallelism and branches elsewhere in the program do not change it. Operators that look the
     same are counted in the order they were written.
     """
+    if item.uid_hash:
+        return item.uid_hash
     if item.uid:
         return _digest("uid", item.uid)
     inputs = [

@@ -56,6 +56,8 @@ class Transformation:
     parallelism: int
     max_parallelism: int | None = None
     uid: str = ""
+    uid_hash: str = ""  # 32 hexadecimal digits: the operator's id as it is
+    description: str = ""
     chaining: ChainingStrategy = ChainingStrategy.ALWAYS
     sharing_group: str | None = None
     sharing_resources: ResourceProfile | None = None  # what the group's slots are asked to have
@@ -98,6 +100,7 @@ class SideOutput:
 
     input: Node
     tag_id: str
+    output_type: object = None  # opaque, as that of a Transformation
 
 
 Node: TypeAlias = Transformation | Partitioned | Union | SideOutput

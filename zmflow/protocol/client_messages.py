@@ -102,7 +102,7 @@ class JobStatus(ControlMessage, frozen=True):
     exceptions: list[ExceptionEntry] = msgspec.field(default_factory=list)
     # Sentences about what a restart means for this job.
     notes: list[str] = msgspec.field(default_factory=list)
-    # Of a job that FINISHED: of each task that has any.
+    # Of each task that has any, as of its last report: at the end, or for who asked.
     accumulators: list[bytes] = msgspec.field(default_factory=list)
     checkpoints: CheckpointSummary | None = None  # None: the job takes none
 

@@ -293,6 +293,7 @@ class TaskStateChanged(ControlMessage, frozen=True):
 class TaskMetrics(ControlMessage, frozen=True):
     allocation_id: str
     tasks: list[TaskCounters]
+    accumulators: dict[str, bytes] = {}  # by attempt, pickled: of those whose have changed since the last one
 
 
 class OperatorEvent(ControlMessage, frozen=True):

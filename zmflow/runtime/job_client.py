@@ -52,6 +52,14 @@ def _earlier_restarts(count: int) -> str:
     return f"The job had been restarted {'once' if count == 1 else f'{count} times'} before."
 
 
+def _unpacked(status: JobStatus) -> dict[str, Any]:
+    if not status.accumulators:
+        return {}
+    from zmflow.api.accumulators import unpack_accumulators  # only for jobs that have any
+
+    return unpack_accumulators(status.accumulators)
+
+
 class RemoteJobClient:
     """A submitted job. Implements ``zmflow.api.execution.JobClient``.
 
@@ -118,6 +126,14 @@ class RemoteJobClient:
         """The job's state now."""
         return self.status().summary.state
 
+    def get_accumulators(self) -> dict[str, Any]:
+        """The results of all accumulators by name: what running tasks reported last, and finished ones.
+
+        Raises:
+            ZmflowError: two tasks registered accumulators of different types under one name.
+        """
+        return _unpacked(self.status())
+
     def cancel(self) -> None:
         """Ask for cancellation and return."""
         if self._ended is None:
@@ -175,12 +191,7 @@ class RemoteJobClient:
             raise job_failed_error(self._ended)
         if summary.state == "CANCELED":
             raise JobCanceledError(f"Job {summary.name!r} was cancelled.", detail=self._ended.reason or None)
-        accumulators: dict[str, Any] = {}
-        if self._ended.accumulators:
-            from zmflow.api.accumulators import unpack_accumulators  # only for jobs that have any
-
-            accumulators = unpack_accumulators(self._ended.accumulators)
-        return JobExecutionResult(self._job_id, self._ended.run_ms, accumulators)
+        return JobExecutionResult(self._job_id, self._ended.run_ms, _unpacked(self._ended))
 
     def collected(self) -> Iterator[Any]:
         """The rows of the job's collect sink as they arrive; ends with the job.

@@ -10,11 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from zmflow.api.accumulators import Accumulator, pack_accumulators
 from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import SourceReader
 from zmflow.config import Settings
@@ -31,14 +30,12 @@ from zmflow.execution.watermark_valve import GateValves
 from zmflow.graph.job_graph import ChainSpec
 from zmflow.protocol.checkpoints import (
     AwaitsCheckpoint,
-    CheckpointAcknowledged,
     CheckpointBarrier,
-    CheckpointDeclined,
     NotifyCheckpoint,
     decode_barrier,
 )
 from zmflow.protocol.frames import Frame, FrameKind
-from zmflow.protocol.messages import OperatorEvent, TaskCounters, TaskDeployment, TaskFailure, TaskState
+from zmflow.protocol.messages import TaskCounters, TaskDeployment, TaskFailure, TaskState
 from zmflow.runtime.channels import (
     END,
     InputChannel,
@@ -50,7 +47,9 @@ from zmflow.runtime.channels import (
 from zmflow.runtime.interruption import is_importing, raise_in_thread
 from zmflow.runtime.shipped_code import install_classes, load_chain
 from zmflow.runtime.source_loop import EnumeratorFailedError, SourceLoop
+from zmflow.runtime.task_accumulators import TaskAccumulators
 from zmflow.runtime.task_checkpoints import TaskCheckpoints
+from zmflow.runtime.task_environment import TaskEnvironment
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.task_outputs import Channel, TaskOutputs
 from zmflow.telemetry.logs import get_logger, task_context
@@ -58,42 +57,14 @@ from zmflow.telemetry.logs import get_logger, task_context
 if TYPE_CHECKING:
     from zmflow.runtime.async_loop import OperatorHost
     from zmflow.runtime.source_alignment import SourceAlignment
+    from zmflow.runtime.spill_files import SpillFiles
 
-__all__ = ["Task", "TaskEnvironment"]
-
-CheckpointReply = CheckpointAcknowledged | CheckpointDeclined | AwaitsCheckpoint
+__all__ = ["Task"]
 
 _CANCEL = object()
 
 TIME_EVENTS = frozenset((Watermark, StreamStatus))
 EVENT_FRAMES = frozenset((FrameKind.WATERMARK, FrameKind.STREAM_STATUS))
-
-
-class TaskEnvironment(Protocol):
-    """What the worker offers a task."""
-
-    host: str
-    external_resources: Mapping[str, Sequence[int]]
-
-    def report(self, task: Task, state: TaskState, failure: TaskFailure | None) -> None:
-        """The task has a new state."""
-        ...
-
-    def request_split(self, task: Task) -> None:
-        """Ask the source's enumerator for a split."""
-        ...
-
-    def checkpoint_reply(self, task: Task, message: CheckpointReply) -> None:
-        """What has become of a checkpoint of the task."""
-        ...
-
-    def post_event(self, event: OperatorEvent) -> None:
-        """Send an event to the worker of another task."""
-        ...
-
-    def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
-        """Send rows to the client; blocks while it is slow."""
-        ...
 
 
 class Task:
@@ -133,8 +104,7 @@ class Task:
         self._reader: SourceReader[Any, Any] | None = None
         self._deferred: deque[tuple[Any, Any]] = deque()  # what came while an operator waited
         self._hosts: list[OperatorHost] = []
-        self._accumulators: dict[str, Accumulator[Any, Any]] = {}
-        self.packed_accumulators = b""  # once it has finished
+        self.accumulators = TaskAccumulators()
         self._alignment: SourceAlignment | None = None
         self._chain: Chain | None = None
         self._slices = SliceSize(0)
@@ -265,7 +235,7 @@ class Task:
             raise
         self._end_interruptions()
         self._close(completed=True)
-        self.packed_accumulators = pack_accumulators(self._accumulators)
+        self.accumulators.pack_last()
 
     def _end_interruptions(self) -> None:
         """From here on the task ends by itself; an interrupt under way must not hit the cleaning up."""
@@ -294,7 +264,7 @@ class Task:
             managed_memory_bytes=deployment.managed_memory,
             external_resources=self._environment.external_resources,
             job_parameters=self._job_parameters(),
-            accumulators=self._accumulators,
+            accumulators=self.accumulators.registered,
         )
         self._outputs.open(spec, context)
         self._slices = SliceSize(self._outputs.slice_target_ms)
@@ -312,6 +282,7 @@ class Task:
             state_backend=self._settings[STATE_BACKEND],
             checkpoints=self._checkpoints.enabled,
             restored=self._checkpoints.restored,
+            make_spill=self._make_spill,
         )
         self._chain.open()
         if spec.aligned:
@@ -327,6 +298,11 @@ class Task:
         from zmflow.api.execution_config import read_map_text  # only for those who have any
 
         return read_map_text(text)
+
+    def _make_spill(self) -> SpillFiles:
+        from zmflow.runtime.spill_files import SpillFiles  # only for those who hold much
+
+        return SpillFiles(self._environment.run_dir)
 
     def _host_for(self, woken: Callable[[], None]) -> OperatorHost:
         from zmflow.runtime.async_loop import OperatorHost  # asyncio: only for those who use it
@@ -442,6 +418,8 @@ class Task:
         elif isinstance(item, NotifyCheckpoint):
             assert self._chain is not None
             self._aligned(self._chain, self._checkpoints.notified(self._chain, self._reader, item))
+        elif item is self.accumulators:
+            item.pack_running()
         for host in self._hosts:
             if item is host:
                 host.notify()
@@ -483,9 +461,13 @@ class Task:
 
     def _process(self, batch: Batch, process: BatchConsumer) -> None:
         """Run a batch through the chain, in slices that leave time for flushing, timers and cancelling."""
-        self._records_in += len(batch)
-        for begin, end in self._slices.of(len(batch)):
-            self._process_slice(batch if end - begin == len(batch) else batch[begin:end], process)
+        count = len(batch)
+        if count == 0:  # a source waits for its input
+            self._outputs.flush_due(time.perf_counter())
+            self._advance_time()
+        self._records_in += count
+        for begin, end in self._slices.of(count):
+            self._process_slice(batch if end - begin == count else batch[begin:end], process)
 
     def _process_slice(self, batch: Batch, process: BatchConsumer) -> None:
         if self.canceled:

@@ -330,6 +330,7 @@ class TaskManagerServer:
             managed_memory_bytes=max(0, order.resources.managed_memory_bytes),
             memory_limit_bytes=order.memory_limit_bytes,
             external_resources=order.external,
+            run_dir=str(self._run_directory.path),
         )
         if not self._fork_server.fork(boot):
             # Its death is reported next, with every allocation that is living then, this one included.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -65,7 +66,8 @@ from zmflow.runtime.outbox import Outbox
 from zmflow.runtime.security import CurveKeys
 from zmflow.runtime.shipped_code import install_files
 from zmflow.runtime.source_events import SourceEvents
-from zmflow.runtime.task import CheckpointReply, Task
+from zmflow.runtime.task import Task
+from zmflow.runtime.task_environment import CheckpointReply
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.worker_boot import WorkerBoot
 from zmflow.telemetry.logs import configure_logging, flush_output, get_logger, redirect_output
@@ -94,6 +96,7 @@ class SlotWorker:
 
     def __init__(self, boot: WorkerBoot, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.host = boot.host
+        self.run_dir = boot.run_dir or tempfile.gettempdir()
         self.external_resources: Mapping[str, Sequence[int]] = boot.external_resources
         self._boot = boot
         self._settings = Settings().with_values(boot.settings, "TaskManager")
@@ -102,6 +105,7 @@ class SlotWorker:
         self._by_subtask: dict[tuple[str, int], Task] = {}  # the newest attempt of each, while it lives
         self._newest: dict[tuple[str, int], int] = {}  # the newest attempt number ever seen of each subtask
         self._canceled: dict[str, float] = {}  # attempts that were cancelled and have not ended, since when
+        self._accumulators: dict[str, bytes] = {}  # by attempt, as they were sent last
         self._code_installed = False
         self._network_failure: Exception | None = None
         self._outbox: Outbox[Message | None] = Outbox()  # None only wakes the main thread
@@ -223,6 +227,7 @@ class SlotWorker:
     def _ended(self, attempt_id: str) -> None:
         """Let go of everything that was there for an attempt."""
         self._canceled.pop(attempt_id, None)
+        self._accumulators.pop(attempt_id, None)
         task = self._tasks.pop(attempt_id, None)
         if task is None:
             return
@@ -236,7 +241,13 @@ class SlotWorker:
 
     def _send_metrics(self) -> None:
         counters = [task.counters() for task in self._tasks.values()]
-        self._send(TaskMetrics(self._epoch, self._boot.allocation_id, counters))
+        changed = {}
+        for attempt_id, task in self._tasks.items():
+            packed = task.accumulators.packed
+            if packed != self._accumulators.get(attempt_id, b""):
+                changed[attempt_id] = self._accumulators[attempt_id] = packed
+            task.accumulators.want(task.mailbox)  # for the next time
+        self._send(TaskMetrics(self._epoch, self._boot.allocation_id, counters, changed))
 
     # -- tasks -------------------------------------------------------------------------------------
 
@@ -357,7 +368,7 @@ class SlotWorker:
                 state,
                 failure,
                 task.counters(),
-                task.packed_accumulators if state == "FINISHED" else b"",
+                task.accumulators.packed if state == "FINISHED" else b"",
             )
         )
 

@@ -32,3 +32,4 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     managed_memory_bytes: int = 0  # this slot's share of what state backends and operators are given
     memory_limit_bytes: int = 0  # all the slot may use; 0: no limit
     external_resources: dict[str, list[int]] = {}  # pieces of named resources that are this slot's
+    run_dir: str = ""  # for files that end with the worker; "" for the system's directory of such files

@@ -6,10 +6,11 @@ configuration is not part of snapshots: state restored under another one follows
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from zmflow.errors import StateError
 
@@ -76,6 +77,64 @@ class _TtlTimeCharacteristic(Enum):
     ProcessingTime = 0
 
 
+class _Strategies(Enum):
+    """The cleanups there are."""
+
+    FULL_STATE_SCAN_SNAPSHOT = 0
+    INCREMENTAL_CLEANUP = 1
+    ROCKSDB_COMPACTION_FILTER = 2
+
+
+class _CleanupStrategy:
+    """One way of removing expired state."""
+
+
+class _EmptyCleanupStrategy(_CleanupStrategy):
+    """A way about which there is nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class _IncrementalCleanupStrategy(_CleanupStrategy):
+    """Expired entries are removed while others are used.
+
+    Args:
+        cleanup_size: entries looked at on each access of the state.
+        for_every_record: the same with each record, whether it accesses the state or not.
+    """
+
+    cleanup_size: int
+    for_every_record: bool
+
+    def get_cleanup_size(self) -> int:
+        """Entries looked at on each access."""
+        return self.cleanup_size
+
+    def run_cleanup_for_every_record(self) -> bool:
+        """Whether records that do not access the state clean up, too."""
+        return self.for_every_record
+
+
+@dataclass(frozen=True, slots=True)
+class _RocksdbCompactFilterCleanupStrategy(_CleanupStrategy):
+    """Expired entries are left out when a backend compacts its files.
+
+    Args:
+        query_time_after_num_entries: entries after which the filter looks at the clock again.
+        periodic_compaction_time: how old a file may get before it is compacted for this alone.
+    """
+
+    query_time_after_num_entries: int = 1000
+    periodic_compaction_time: TtlDuration = timedelta(days=30)
+
+    def get_query_time_after_num_entries(self) -> int:
+        """Entries after which the filter looks at the clock again."""
+        return self.query_time_after_num_entries
+
+    def get_periodic_compaction_time(self) -> TtlDuration:
+        """How old a file may get before it is compacted for this alone."""
+        return self.periodic_compaction_time
+
+
 @dataclass(frozen=True, slots=True)
 class _CleanupStrategies:
     """How expired state that nobody reads is removed.
@@ -85,12 +144,32 @@ class _CleanupStrategies:
         incremental_size: entries looked at on each access of the state; 0: none.
         for_every_record: the same with each record, whether it accesses the state or not.
         in_background: whether a cleanup of the backend's choice runs where none was chosen.
+        compact_filter: what was said for backends that compact their files.
     """
+
+    Strategies: ClassVar = _Strategies
+    CleanupStrategy: ClassVar = _CleanupStrategy
+    EmptyCleanupStrategy: ClassVar = _EmptyCleanupStrategy
+    IncrementalCleanupStrategy: ClassVar = _IncrementalCleanupStrategy
+    RocksdbCompactFilterCleanupStrategy: ClassVar = _RocksdbCompactFilterCleanupStrategy
+    EMPTY_STRATEGY: ClassVar = _EmptyCleanupStrategy()
 
     full_snapshot: bool = False
     incremental_size: int = 0
     for_every_record: bool = False
     in_background: bool = True
+    compact_filter: _RocksdbCompactFilterCleanupStrategy | None = None
+
+    def get_incremental_cleanup_strategy(self) -> _IncrementalCleanupStrategy | None:
+        """What is looked at on each access; None: nothing."""
+        size = self.entries_per_access
+        return _IncrementalCleanupStrategy(size, self.for_every_record) if size else None
+
+    def get_rocksdb_compact_filter_cleanup_strategy(self) -> _RocksdbCompactFilterCleanupStrategy | None:
+        """What a backend that compacts its files does; None: it leaves expired entries there."""
+        if self.compact_filter is None and self.in_background:
+            return _RocksdbCompactFilterCleanupStrategy()
+        return self.compact_filter
 
     def in_full_snapshot(self) -> bool:
         """Whether snapshots leave expired state out."""
@@ -120,6 +199,7 @@ class _Builder:
         self._incremental_size = 0
         self._for_every_record = False
         self._in_background = True
+        self._compact_filter: _RocksdbCompactFilterCleanupStrategy | None = None
 
     def set_update_type(self, update_type: _UpdateType) -> _Builder:
         """What makes state young again; ``Disabled``: state does not expire."""
@@ -178,10 +258,19 @@ class _Builder:
 
     def cleanup_in_rocksdb_compact_filter(
         self,
-        query_time_after_num_entries: int = 1000,  # noqa: ARG002 - of a backend that compacts
-        periodic_compaction_time: TtlDuration = timedelta(days=30),  # noqa: ARG002 - likewise
+        query_time_after_num_entries: int = 1000,
+        periodic_compaction_time: TtlDuration = timedelta(days=30),
     ) -> _Builder:
         """For backends that compact their files. The others clean up as without it."""
+        self._compact_filter = _RocksdbCompactFilterCleanupStrategy(
+            query_time_after_num_entries, periodic_compaction_time
+        )
+        # Python shows a warning once for each place; there is no backend yet that would take it up.
+        warnings.warn(
+            "No state backend compacts files yet: cleanup_in_rocksdb_compact_filter() has no effect.",
+            UserWarning,
+            stacklevel=2,
+        )
         return self
 
     def disable_cleanup_in_background(self) -> _Builder:
@@ -207,7 +296,11 @@ class _Builder:
             self._visibility,
             _TtlTimeCharacteristic.ProcessingTime,
             _CleanupStrategies(
-                self._full_snapshot, self._incremental_size, self._for_every_record, self._in_background
+                self._full_snapshot,
+                self._incremental_size,
+                self._for_every_record,
+                self._in_background,
+                self._compact_filter,
             ),
         )
 

@@ -30,6 +30,9 @@ class FinishedJob:
         self.calls.append("status")
         return "RUNNING" if self.rows else "FINISHED"
 
+    def get_accumulators(self) -> dict[str, Any]:
+        return {}
+
     def cancel(self) -> None:
         self.calls.append("cancel")
 

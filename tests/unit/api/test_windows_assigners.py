@@ -13,6 +13,7 @@ from zmflow.api.windows import (
     CountSlidingWindowAssigner,
     CountTumblingWindowAssigner,
     CountWindow,
+    DynamicEventTimeSessionWindows,
     EventTimeSessionWindows,
     EventTimeTrigger,
     GlobalWindow,
@@ -90,6 +91,7 @@ def test_sessions_begin_with_each_record() -> None:
     assert assigned(ProcessingTimeSessionWindows(5), -3, now_ms=7) == [TimeWindow(7, 12)]
     assert assigned(EventTimeSessionWindows.with_dynamic_gap(Gap()), 1, "four") == [TimeWindow(1, 5)]
     assert assigned(ProcessingTimeSessionWindows.with_dynamic_gap(len), 1, "abc", 7) == [TimeWindow(7, 10)]
+    assert assigned(DynamicEventTimeSessionWindows.with_dynamic_gap(Gap()), 1, "four") == [TimeWindow(1, 5)]
     with pytest.raises(ZmflowError, match="gap of 0 ms"):
         assigned(EventTimeSessionWindows.with_dynamic_gap(len), 1, "")
 

@@ -274,3 +274,24 @@ def test_a_job_of_a_thousand_subtasks_is_deployed_at_once():
     cluster.settle()
     assert client.last(JobStatus).summary.state == "CANCELED"
     assert not [m for worker in cluster.workers for m in worker.received if isinstance(m, CancelTasks)]
+
+
+def test_accumulators_of_running_tasks_are_told_to_who_asks():
+    """The newest of each task; they are not in what is pushed, and a stale attempt's are ignored."""
+    cluster = ControlPlane([1], behaviour=runs_on)
+    client = run(cluster, graph([vertex("v1")]))
+    cluster.advance(1_000)
+    client.received.clear()
+    worker = cluster.workers[0]
+    (attempt,) = worker.live
+    for packed in (b"one", b"two"):
+        message = TaskMetrics(0, worker.allocation_id, [], {attempt: packed, "stale": b"three"})
+        cluster.from_worker(worker, message)
+    cluster.from_worker(
+        worker, TaskMetrics(0, worker.allocation_id, [TaskCounters(attempt, 1, 1, 0, 0, 5, 0)])
+    )
+    cluster.advance(1_000)
+    assert [status.accumulators for status in client.all(JobStatus)] == [[]]
+    cluster.say(client, GetJob(1, 20, client.last(JobStatus).summary.job_id))
+    cluster.settle()
+    assert client.last(JobStatus).accumulators == [b"two"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -44,7 +45,8 @@ def test_the_file_holds_what_was_at_the_fork() -> None:
         data = bytes(part)
     reader = StateFileReader(lambda offset, size: data[offset : offset + size], len(data), "x")
     (chunk,) = reader.keyed("o", range(128), 128)
-    assert dict(zip(chunk.keys, chunk.values, strict=True)) == {f"k{number}": [number] for number in range(2000)}
+    found = dict(zip(chunk.keys, chunk.values, strict=True))
+    assert found == {f"k{number}": [number] for number in range(2000)}
     pid = forked.pid
     forked.close()
     assert is_gone(pid)
@@ -117,7 +119,7 @@ def test_a_child_goes_with_the_thread_that_made_it() -> None:
             time.sleep(0.001)
         os.write(going, b"x")
         thread.join()
-        pid, status = os.waitpid(made[0], 0)
+        _, status = os.waitpid(made[0], 0)
     assert os.WIFSIGNALED(status)
     os.close(go)
     os.close(going)
@@ -125,9 +127,8 @@ def test_a_child_goes_with_the_thread_that_made_it() -> None:
 
 def _waits_for_lock(pid: int) -> bool:
     """Whether the child has come to where it hangs: it closed what it inherited before that."""
-    return len(os.listdir(f"/proc/{pid}/fd")) <= 5 and "futex" in _wchan(pid)
+    return len(list(Path(f"/proc/{pid}/fd").iterdir())) <= 5 and "futex" in _wchan(pid)
 
 
 def _wchan(pid: int) -> str:
-    with open(f"/proc/{pid}/wchan", encoding="ascii") as file:
-        return file.read() or "futex"
+    return Path(f"/proc/{pid}/wchan").read_text(encoding="ascii") or "futex"

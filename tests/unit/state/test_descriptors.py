@@ -77,9 +77,12 @@ def test_defaults_are_flinks() -> None:
 
 def test_what_is_chosen_is_what_is_built() -> None:
     """Each method of the builder, by itself and by its long form."""
+    with pytest.warns(UserWarning, match="cleanup_in_rocksdb_compact_filter"):
+        compacting = StateTtlConfig.new_builder(1).cleanup_in_rocksdb_compact_filter(
+            1000, Duration.of_days(1)
+        )
     config = (
-        StateTtlConfig.new_builder(1)
-        .set_ttl(7)
+        compacting.set_ttl(7)
         .update_ttl_on_create_and_write()
         .update_ttl_on_read_and_write()
         .never_return_expired()
@@ -88,17 +91,23 @@ def test_what_is_chosen_is_what_is_built() -> None:
         .set_ttl_time_characteristic(StateTtlConfig.TtlTimeCharacteristic.ProcessingTime)
         .cleanup_full_snapshot()
         .cleanup_incrementally(3, True)
-        .cleanup_in_rocksdb_compact_filter(1000, Duration.of_days(1))
         .disable_cleanup_in_background()
         .build()
     )
     assert config.ttl_ms == 7
     assert config.update_type is StateTtlConfig.UpdateType.OnReadAndWrite
     assert config.state_visibility is StateTtlConfig.StateVisibility.ReturnExpiredIfNotCleanedUp
-    assert config.cleanup_strategies == StateTtlConfig.CleanupStrategies(True, 3, True, False)
-    assert config.cleanup_strategies.entries_per_access == 3
+    cleanup = config.get_cleanup_strategies()
+    kinds = StateTtlConfig.CleanupStrategies
+    assert cleanup.in_full_snapshot()
+    assert cleanup.get_incremental_cleanup_strategy() == kinds.IncrementalCleanupStrategy(3, True)
+    filtering = cleanup.get_rocksdb_compact_filter_cleanup_strategy()
+    assert filtering == kinds.RocksdbCompactFilterCleanupStrategy(1000, Duration.of_days(1))
+    assert cleanup.entries_per_access == 3
     off = StateTtlConfig.new_builder(1).disable_cleanup_in_background().build()
     assert off.cleanup_strategies.entries_per_access == 0
+    assert off.cleanup_strategies.get_incremental_cleanup_strategy() is None
+    assert off.cleanup_strategies.get_rocksdb_compact_filter_cleanup_strategy() is None
     with pytest.raises(StateError, match="removes nothing"):
         StateTtlConfig.new_builder(1).cleanup_incrementally(0, False)
 

@@ -63,6 +63,11 @@ class _DynamicGap(_Session):
     def __init__(self, extractor: _Extractor) -> None:
         self._extractor = extractor
 
+    @classmethod
+    def with_dynamic_gap(cls, extractor: _Extractor) -> Self:
+        """Sessions whose gap depends on the record: an extractor, or a function that returns milliseconds."""
+        return cls(extractor)
+
     def _window(self, element: Any, instant: int) -> TimeWindow:
         extractor = self._extractor
         gap_ms = (

@@ -53,11 +53,7 @@ class StreamExecutionEnvironment(api.StreamExecutionEnvironment):
         return JobClient(super().execute_async(job_name))
 
     def execute(self, job_name: str | None = None) -> api.JobExecutionResult:
-        client = super().execute_async(job_name)
-        try:
-            return client.get_job_execution_result()
-        finally:
-            client.close()
+        return self._wait(super().execute_async(job_name))
 
     def add_source(self, source_func: object, *args: object, **kwargs: object) -> NoReturn:  # noqa: ARG002
         """Refused: a SourceFunction of PyFlink wraps a Java object."""

@@ -110,8 +110,8 @@ class JobClient:
         return CompletableFuture(lambda: None)
 
     def get_accumulators(self) -> CompletableFuture[dict[str, Any]]:
-        """The job's accumulators by name, once it has ended: ``result`` waits for that."""
-        return CompletableFuture(lambda: self._wait().get_all_accumulator_results())
+        """The job's accumulators by name, at the time ``result`` is called."""
+        return CompletableFuture(self._client.get_accumulators)
 
     def get_job_execution_result(self) -> CompletableFuture[api.JobExecutionResult]:
         """The job's end, waited for when ``result`` is called. It raises when the job failed."""
@@ -146,26 +146,26 @@ class RestartStrategyConfiguration:
         return ", ".join(f"{key}: {value}" for key, value in self.settings.items())
 
 
-class RestartStrategies:
-    """Factories of restart strategies. Since Flink 2.0 they are chosen by settings; these make them."""
+class _NoRestart(RestartStrategyConfiguration):
+    """A failure ends the job."""
 
-    @staticmethod
-    def no_restart() -> RestartStrategyConfiguration:
-        """A failure ends the job."""
-        return RestartStrategyConfiguration({"restart-strategy.type": "none"})
+    def __init__(self) -> None:
+        super().__init__({"restart-strategy.type": "none"})
 
-    @staticmethod
-    def fall_back_restart() -> RestartStrategyConfiguration:
-        """What the cluster's settings say."""
-        return RestartStrategyConfiguration({})
 
-    @staticmethod
-    def fixed_delay_restart(
-        restart_attempts: int, delay_between_attempts: int
-    ) -> RestartStrategyConfiguration:
-        """So many restarts, with a delay in milliseconds before each."""
+class _FallbackRestart(RestartStrategyConfiguration):
+    """What the cluster's settings say."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+
+class _FixedDelayRestart(RestartStrategyConfiguration):
+    """So many restarts, with a delay in milliseconds before each."""
+
+    def __init__(self, restart_attempts: int, delay_between_attempts: int) -> None:
         prefix = "restart-strategy.fixed-delay"
-        return RestartStrategyConfiguration(
+        super().__init__(
             {
                 "restart-strategy.type": "fixed-delay",
                 f"{prefix}.attempts": str(restart_attempts),
@@ -173,17 +173,56 @@ class RestartStrategies:
             }
         )
 
+
+class _FailureRateRestart(RestartStrategyConfiguration):
+    """As long as there are no more failures than so many in an interval; milliseconds."""
+
+    def __init__(
+        self, max_failure_rate: int, failure_interval: int, delay_between_attempts_interval: int
+    ) -> None:
+        prefix = "restart-strategy.failure-rate"
+        super().__init__(
+            {
+                "restart-strategy.type": "failure-rate",
+                f"{prefix}.max-failures-per-interval": str(max_failure_rate),
+                f"{prefix}.failure-rate-interval": f"{failure_interval} ms",
+                f"{prefix}.delay": f"{delay_between_attempts_interval} ms",
+            }
+        )
+
+
+class RestartStrategies:
+    """Factories of restart strategies. Since Flink 2.0 they are chosen by settings; these make them.
+
+    >>> RestartStrategies.fixed_delay_restart(3, 100).settings["restart-strategy.fixed-delay.delay"]
+    '100 ms'
+    """
+
+    NoRestartStrategyConfiguration = _NoRestart
+    FixedDelayRestartStrategyConfiguration = _FixedDelayRestart
+    FailureRateRestartStrategyConfiguration = _FailureRateRestart
+    FallbackRestartStrategyConfiguration = _FallbackRestart
+
+    @staticmethod
+    def no_restart() -> RestartStrategyConfiguration:
+        """A failure ends the job."""
+        return _NoRestart()
+
+    @staticmethod
+    def fall_back_restart() -> RestartStrategyConfiguration:
+        """What the cluster's settings say."""
+        return _FallbackRestart()
+
+    @staticmethod
+    def fixed_delay_restart(
+        restart_attempts: int, delay_between_attempts: int
+    ) -> RestartStrategyConfiguration:
+        """So many restarts, with a delay in milliseconds before each."""
+        return _FixedDelayRestart(restart_attempts, delay_between_attempts)
+
     @staticmethod
     def failure_rate_restart(
         failure_rate: int, failure_interval: int, delay_interval: int
     ) -> RestartStrategyConfiguration:
         """As long as there are no more failures than so many in an interval; milliseconds."""
-        prefix = "restart-strategy.failure-rate"
-        return RestartStrategyConfiguration(
-            {
-                "restart-strategy.type": "failure-rate",
-                f"{prefix}.max-failures-per-interval": str(failure_rate),
-                f"{prefix}.failure-rate-interval": f"{failure_interval} ms",
-                f"{prefix}.delay": f"{delay_interval} ms",
-            }
-        )
+        return _FailureRateRestart(failure_rate, failure_interval, delay_interval)

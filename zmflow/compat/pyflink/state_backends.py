@@ -89,6 +89,7 @@ class JobManagerCheckpointStorage(CheckpointStorage):
 
     MAX_STATE_SIZE_DEFAULT_BYTES = 5 << 20
     """Flink's default: 5 MiB."""
+    DEFAULT_MAX_STATE_SIZE = MAX_STATE_SIZE_DEFAULT_BYTES
 
     def __init__(self, checkpoint_path: str | None = None, max_state_size: int | None = None) -> None:
         self._path = checkpoint_path
@@ -105,6 +106,9 @@ class JobManagerCheckpointStorage(CheckpointStorage):
 
 class FileSystemCheckpointStorage(CheckpointStorage):
     """Checkpoints as files in a directory that all machines see."""
+
+    MAX_FILE_STATE_THRESHOLD = 1 << 20
+    """The most that state in the metadata may have: 1 MiB."""
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,11 +22,22 @@ from zmflow.state.keyed_state_store import KeyedStateStore
 __all__ = ["FiredContext", "WindowContext", "WindowStateStore"]
 
 
-class WindowStateStore(KeyedStateStore):
-    """Keyed state whose namespace is one window after the other."""
+TRIGGER_STATE = "trigger/"
+"""Begins the names of what triggers and evictors keep of a window, so that a function that keeps state
+of its own can call it what it likes: ``count``, say."""
 
-    def __init__(self, backend: KeyedStateBackend) -> None:
+
+class WindowStateStore(KeyedStateStore):
+    """Keyed state whose namespace is one window after the other.
+
+    Args:
+        backend: where state is.
+        prefix: what the names of its states begin with there.
+    """
+
+    def __init__(self, backend: KeyedStateBackend, prefix: str = "") -> None:
         super().__init__(backend)
+        self._prefix = prefix
         self._window: Window | None = None
 
     def use(self, window: Window) -> None:
@@ -36,7 +48,9 @@ class WindowStateStore(KeyedStateStore):
         """The state of a descriptor in a window; of any kind."""
         state = self._states.get(descriptor.name)
         if state is None:
-            state = self._states[descriptor.name] = self._backend.get_state(descriptor, window)
+            named = copy.copy(descriptor)
+            named.name = self._prefix + descriptor.name
+            state = self._states[descriptor.name] = self._backend.get_state(named, window)
         else:
             state.set_current_namespace(window)
         return state
@@ -58,7 +72,7 @@ class WindowContext(Trigger.OnMergeContext, WindowAssigner.WindowAssignerContext
     ) -> None:
         self._runtime = runtime
         self._timers = timers
-        self._store = WindowStateStore(backend)
+        self._store = WindowStateStore(backend, TRIGGER_STATE)
         self.window: Any = None
         self.merged: Sequence[Window] = ()
         self._processing_time = processing_time

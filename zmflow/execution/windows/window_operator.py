@@ -15,8 +15,8 @@ from zmflow.api.windows.window import MAX_TIMESTAMP, NO_TIMESTAMP, Window
 from zmflow.errors import ZmflowError
 from zmflow.execution.batch_timers import BatchTimers
 from zmflow.execution.batches import Rows
+from zmflow.execution.keyed_runtime import forget_key, records_by_key
 from zmflow.execution.operator_snapshots import SnapshotContext
-from zmflow.execution.records_by_key import RecordsByKey
 from zmflow.execution.stream_operator import OperatorContext, Timestamps
 from zmflow.execution.timers import TimerService
 from zmflow.execution.windows.contents_state import AccumulatorState, RecordsState, TimestampedRecordsState
@@ -55,7 +55,7 @@ class AnyWindowOperator(WindowsBase):
         self._timers = self._batch or self._streaming
         if context.restored is not None:
             self._streaming.restore_chunks(context.restored.keyed)
-        self._held = RecordsByKey()
+        self._held = records_by_key(context)
         self._processing_time = context.processing_time
         self._context = WindowContext(opened.runtime, self._backend, self._timers, context.processing_time)
         first = _NO_WINDOW
@@ -198,7 +198,12 @@ class AnyWindowOperator(WindowsBase):
             for timestamp, _, value in held:
                 self._put(value, NO_TIMESTAMP if timestamp is None else timestamp)
             self._batch.end_key(key, self._on_event_time, self._on_processing_time)
+            forget_key(self._backend)
         self._collector.flush()
+
+    def close(self) -> None:
+        self._held.close()
+        super().close()
 
     def _on_event_time(self, timestamp: int, key: Any, window: Any) -> None:
         self._on_timer(timestamp, key, window, is_event_time=True)

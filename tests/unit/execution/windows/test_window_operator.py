@@ -35,7 +35,7 @@ from zmflow.api.windows import (
 )
 from zmflow.api.windows.operators import AggregateContents, FieldContents, FiredFunction, ReduceContents
 from zmflow.errors import JobGraphError, ZmflowError
-from zmflow.state.descriptors import ValueStateDescriptor
+from zmflow.state.descriptors import ListStateDescriptor, ValueStateDescriptor
 
 TUMBLING = TumblingEventTimeWindows(10)
 
@@ -246,6 +246,21 @@ def test_functions_have_state_of_the_window_and_of_the_key() -> None:
     ]
     assert sorted(cleared) == [0, 0, 10]
     assert list(harness.keyed_state.keys("count")) != []
+
+
+def test_state_of_a_trigger_and_of_a_function_may_have_one_name() -> None:
+    """They are kept of one window, and are of different kinds all the same."""
+
+    class Firings(ProcessWindowFunction[Any, Any, str, Any]):
+        def process(self, key: str, context: Any, elements: Iterable[Any]) -> Iterator[Any]:
+            count = context.window_state().get_list_state(ListStateDescriptor("count"))
+            count.add(len(list(elements)))
+            yield list(count.get())
+
+    function = FiredFunction("process", Firings())
+    harness = harness_of(TUMBLING, trigger=CountTrigger.of(2), function=function)
+    harness.push_batch([("a", 1), ("a", 2), ("a", 3), ("a", 4)], [0, 1, 2, 3])
+    assert harness.values() == [[2], [2, 4]]
 
 
 def test_windows_that_merge_have_no_state_of_their_own() -> None:

@@ -1,0 +1,51 @@
+"""A BATCH job whose input is larger than the memory of its operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zmflow import KeyedProcessFunction, RuntimeExecutionMode, StreamExecutionEnvironment
+from zmflow.api.environment import environment_context
+from zmflow.config import Settings
+
+pytestmark = pytest.mark.integration
+
+
+class Numbered(KeyedProcessFunction[int, int, tuple[int, int, int]]):
+    """The key, the record, and how many files without a name the worker has open."""
+
+    def process_element(self, value: int, ctx: Any) -> Iterator[tuple[int, int, int]]:
+        unnamed = -1
+        if value < 100:
+            unnamed = 0
+            for link in Path("/proc/self/fd").iterdir():
+                with suppress(OSError):  # it may have been closed meanwhile
+                    target = str(link.readlink())
+                    unnamed += "zmflow-run-" in target and target.endswith("(deleted)")
+        yield ctx.get_current_key(), value, unnamed
+
+
+def test_input_that_does_not_fit_is_sorted_on_disk() -> None:
+    """Nothing is lost, a key's records stay in their order, and the files have no names."""
+    texts = {
+        "parallelism.default": "2",
+        "execution.target": "embedded",
+        "taskmanager.memory.managed.size": "2 mb",
+    }
+    with environment_context(Settings().with_values(texts, "test")):
+        env = StreamExecutionEnvironment.get_execution_environment()
+    env.set_runtime_mode(RuntimeExecutionMode.BATCH)
+    numbers = env.from_sequence(0, 29_999).set_parallelism(1)
+    keyed = numbers.key_by(lambda value: value % 1000).process(Numbered()).managed_memory_weight(1)
+    got: dict[int, list[int]] = {}
+    files = []
+    for key, value, open_files in keyed.execute_and_collect():
+        got.setdefault(key, []).append(value)
+        files.append(open_files)
+    assert got == {key: list(range(key, 30_000, 1000)) for key in range(1000)}
+    assert max(files) > 1
