@@ -11,6 +11,8 @@ from unittest import mock
 import msgspec
 
 from zmflow.coordination import slot_sharing
+from zmflow.coordination.checkpoint_coordinator import CheckpointCoordinator
+from zmflow.coordination.completed_checkpoints import CompletedCheckpoint, CompletedCheckpoints
 from zmflow.coordination.execution_graph import ExecutionGraph
 from zmflow.coordination.failover import Regions
 from zmflow.coordination.job_master import JobMaster
@@ -246,6 +248,106 @@ def co_located_tasks_are_spread() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def checkpoints_are_complete_before_they_are_stored() -> Iterator[None]:
+    """Tasks are told to commit while the metadata is on its way to the storage."""
+    right = CheckpointCoordinator.acknowledged
+
+    def wrong(self: CheckpointCoordinator, turn: Any, message: m.CheckpointAcknowledged) -> None:
+        right(self, turn, message)
+        pending = self._pending.get(message.checkpoint_id)
+        if pending is not None and pending.state == "STORING":
+            self._complete(turn, pending)
+
+    with _instead(CheckpointCoordinator, "acknowledged", wrong):
+        yield
+
+
+@contextlib.contextmanager
+def tasks_begin_from_a_checkpoint_that_was_given_up() -> Iterator[None]:
+    """What was acknowledged by all is taken for complete, although it was never stored."""
+    right = CheckpointCoordinator._abort
+
+    def wrong(
+        self: CheckpointCoordinator, turn: Any, pending: Any, why: str, *, counted: bool = False
+    ) -> None:
+        if pending.state == "STORING":
+            self._completed.add(CompletedCheckpoint(pending.metadata, pending.location))
+        right(self, turn, pending, why, counted=counted)
+
+    with _instead(CheckpointCoordinator, "_abort", wrong):
+        yield
+
+
+@contextlib.contextmanager
+def parts_of_older_attempts_count() -> Iterator[None]:
+    """A failover goes on with the checkpoint that is under way: what is acknowledged stays acknowledged."""
+    right = CheckpointCoordinator.acknowledged
+
+    def any_attempt(self: CheckpointCoordinator, turn: Any, message: m.CheckpointAcknowledged) -> None:
+        pending = self._pending.get(message.checkpoint_id)
+        subtask = message.attempt_id.rsplit("/", 1)[0]
+        for attempt in list(pending.tasks) if pending is not None else []:
+            if pending is not None and attempt.rsplit("/", 1)[0] == subtask:
+                pending.tasks[message.attempt_id] = pending.tasks.pop(attempt)
+        right(self, turn, message)
+
+    def keep(self: CheckpointCoordinator, _turn: Any, _why: str) -> None:
+        self._due_ms = None
+
+    with (
+        _instead(CheckpointCoordinator, "acknowledged", any_attempt),
+        _instead(CheckpointCoordinator, "abort_all", keep),
+        _instead(CheckpointCoordinator, "check", lambda _self: None),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def barriers_overtake_the_snapshots_of_enumerators() -> Iterator[None]:
+    """Tasks are told to begin without waiting for the split enumerators."""
+    right = CheckpointCoordinator._begin
+
+    def wrong(self: CheckpointCoordinator, turn: Any, kind: Any, *rest: Any) -> None:
+        right(self, turn, kind, *rest)
+        pending = self._pending.get(self._newest_id)
+        if pending is not None and pending.coordinators:
+            pending.coordinators.clear()
+            self._begin_tasks(turn, pending)
+
+    with _instead(CheckpointCoordinator, "_begin", wrong):
+        yield
+
+
+@contextlib.contextmanager
+def the_newest_checkpoint_is_deleted_too() -> Iterator[None]:
+    """Of the completed checkpoints none is kept on disk."""
+    right = CompletedCheckpoints.add
+
+    def wrong(self: CompletedCheckpoints, checkpoint: CompletedCheckpoint) -> list[CompletedCheckpoint]:
+        return [*right(self, checkpoint), checkpoint]
+
+    with _instead(CompletedCheckpoints, "add", wrong):
+        yield
+
+
+@contextlib.contextmanager
+def finished_tasks_are_waited_for() -> Iterator[None]:
+    """A task that finished instead of taking part holds its checkpoint up, for ever without a timeout."""
+
+    def timeless(self: Any, turn: Any) -> None:
+        if self._next_ms() is not None and turn.now_ms >= self._next_ms():
+            self._begin(turn, "checkpoint")
+
+    with (
+        _instead(CheckpointCoordinator, "task_finished", lambda _self, _turn, _execution: None),
+        _instead(CheckpointCoordinator, "proceed", timeless),
+        _instead(CheckpointCoordinator, "deadline_ms", CheckpointCoordinator._next_ms),
+        _instead(CheckpointCoordinator, "check", lambda _self: None),
+    ):
+        yield
+
+
 BUGS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     bug.__name__: bug
     for bug in (
@@ -267,6 +369,12 @@ BUGS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         a_slot_has_room_for_two_jobs,
         a_lost_slot_is_still_used,
         co_located_tasks_are_spread,
+        checkpoints_are_complete_before_they_are_stored,
+        tasks_begin_from_a_checkpoint_that_was_given_up,
+        parts_of_older_attempts_count,
+        barriers_overtake_the_snapshots_of_enumerators,
+        the_newest_checkpoint_is_deleted_too,
+        finished_tasks_are_waited_for,
     )
 }
 """By name; the docstring says what is wrong."""

@@ -13,7 +13,7 @@ from zmflow.protocol.messages import (
 from zmflow.testing.simulation.client import ENDED, LOOK_MS
 from zmflow.testing.simulation.cluster import Cluster
 from zmflow.testing.simulation.jobmanager import JobManagerProcess
-from zmflow.testing.simulation.jobs import JobPlan
+from zmflow.testing.simulation.jobs import CHECKPOINT_MS, JobPlan
 from zmflow.testing.simulation.leader_view import job_state, knows_taskmanager
 from zmflow.testing.simulation.scenario import CANCELLATION_MS, HEARTBEAT_TIMEOUT_MS, WORKER_WAIT_MS
 from zmflow.testing.simulation.worker import BOUNDED_MAX_MS
@@ -31,6 +31,7 @@ SETTLE_MS = (
     + 2 * _CANCELLATION_MS
     + 4_000  # the longest wait of a restart strategy, twice
     + 4_000  # the adaptive scheduler's stabilisation and cool-down
+    + 2 * CHECKPOINT_MS  # one that nobody answers is given up, and the next one is complete
     + 3 * BOUNDED_MAX_MS  # bounded tasks run, fail once more by what was under way, and run again
 )
 """Within this time after the faults have stopped every job is where it should be: the longest of each
@@ -86,7 +87,13 @@ def _unsettled(cluster: Cluster, leader: JobManagerProcess, plan: JobPlan) -> st
         return "" if state == "FINISHED" else f"is {state}, it was cancelled"
     if plan.bounded:
         return "" if state == "FINISHED" else f"is {state}"
-    return "" if state == "RUNNING" else f"is {state}"
+    if state != "RUNNING":
+        return f"is {state}"
+    if plan.checkpoints is not None:
+        completed_ms = cluster.world.invariants.checkpoints.completed_ms(plan.job_id)
+        if completed_ms < cluster.scenario.heal_ms:
+            return "has completed no checkpoint since the faults are over"
+    return ""
 
 
 def _status(leader: JobManagerProcess, job_id: str) -> JobStatus:

@@ -14,6 +14,13 @@
 7. No brain is told what makes no sense to it: an invalid transition.
 8. A message of an older epoch changes nothing but log lines, and is answered by a refusal at most.
 9. A TaskManager that is drained or late gets no new slots.
+10. The numbers of the checkpoints of a job grow, and each has one end.
+11. A complete checkpoint has a part of every task that had not finished when it was triggered, written by the
+    attempt that is current.
+12. Nobody is told that a checkpoint is complete before its metadata is stored.
+13. Tasks begin from the newest complete checkpoint, which is not deleted, and only from its parts.
+14. Tasks are told to begin a checkpoint after the enumerators of all their sources have answered.
+15. No more checkpoints are under way than may be, and those that are wait for running tasks (in ``check``).
 """
 
 from __future__ import annotations
@@ -23,6 +30,7 @@ from typing import TYPE_CHECKING
 from zmflow.coordination.effects import Effect, Log, Send
 from zmflow.protocol.messages import Refused, ResourceProfile, UnknownTaskManager
 from zmflow.protocol.resources import fits, left_over
+from zmflow.testing.simulation.checkpoint_rules import CheckpointRules
 from zmflow.testing.simulation.jobs import JobPlan
 from zmflow.testing.simulation.leader_view import accepts_slots, job_state, knows_taskmanager
 from zmflow.testing.simulation.world import Violation
@@ -43,11 +51,22 @@ class Invariants:
         plans: the jobs of this simulation.
     """
 
-    __slots__ = ("_begun", "_doubles", "_finished", "_owners", "_states", "leader", "live", "plans")
+    __slots__ = (
+        "_begun",
+        "_doubles",
+        "_finished",
+        "_owners",
+        "_states",
+        "checkpoints",
+        "leader",
+        "live",
+        "plans",
+    )
 
     def __init__(self, plans: list[JobPlan]) -> None:
         self.plans = {plan.job_id: plan for plan in plans}
         self.leader: JobManagerProcess | None = None
+        self.checkpoints = CheckpointRules()
         self.live: dict[Subtask, list[LiveTask]] = {}
         self._doubles: dict[Subtask, None] = {}  # subtasks with more than one live attempt
         self._begun: set[tuple[int, str]] = set()
@@ -92,6 +111,14 @@ class Invariants:
         for task in worker.tasks.values():
             self._forget(task)
 
+    def find(self, job_id: str, attempt: str, allocation: str) -> LiveTask | None:
+        """The live task of an attempt in the worker of an allocation."""
+        _, vertex, index, _ = attempt.rsplit("/", 3)
+        for task in self.live.get((job_id, vertex, int(index)), ()):
+            if (task.deployment.attempt_id, task.worker.allocation_id) == (attempt, allocation):
+                return task
+        return None
+
     # -- tasks ------------------------------------------------------------------------------------
 
     def task_begins(self, task: LiveTask) -> None:
@@ -111,6 +138,8 @@ class Invariants:
     def task_ended(self, task: LiveTask, state: str) -> None:
         """A task ended by itself or because it was cancelled."""
         self._forget(task)
+        if state == "FINISHED" and self.leader is not None and task.epoch == self.leader.epoch:
+            self.checkpoints.task_finished(task)
         before = self._finished.get(task.subtask)
         # An older attempt may finish last, on a TaskManager that was given up.
         if state == "FINISHED" and (before is None or before.age < task.age):
@@ -191,6 +220,7 @@ class Invariants:
         """The leader is gone; the next one knows nothing of what was."""
         self.leader = None
         self._states.clear()
+        self.checkpoints.leader_ended()
 
     def _check_finished(self, job_id: str, epoch: int) -> None:
         for subtask, lives in self.live.items():

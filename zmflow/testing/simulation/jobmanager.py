@@ -4,11 +4,34 @@ from __future__ import annotations
 
 from zmflow.config import Settings
 from zmflow.coordination.dispatcher import Dispatcher
-from zmflow.coordination.effects import DeadlinePassed, Event, Log, MessageReceived, PeerGone, Send
+from zmflow.coordination.effects import (
+    CheckpointStored,
+    DeadlinePassed,
+    DiscardCheckpoint,
+    Event,
+    Log,
+    MessageReceived,
+    PeerGone,
+    Send,
+    StoreCheckpoint,
+)
 from zmflow.ids import Epoch
-from zmflow.protocol.messages import AllocateSlot, GetCluster, GetJob, Heartbeat, Hello, ListJobs, Message
+from zmflow.protocol.messages import (
+    AllocateSlot,
+    DeployTasks,
+    GetCluster,
+    GetJob,
+    Heartbeat,
+    Hello,
+    ListJobs,
+    Message,
+    NotifyCheckpoint,
+    SnapshotCoordinator,
+    TriggerCheckpoint,
+)
 from zmflow.protocol.versions import Versions
 from zmflow.testing.simulation.network import Connection
+from zmflow.testing.simulation.storage import Storage
 from zmflow.testing.simulation.world import Component, World
 
 __all__ = ["OBSERVER", "QUIET", "VERSIONS", "JobManagerProcess"]
@@ -24,16 +47,21 @@ QUIET = frozenset({GetCluster, GetJob, Heartbeat, Hello, ListJobs})
 long as deciding."""
 
 
+OF_CHECKPOINTS = frozenset({DeployTasks, NotifyCheckpoint, SnapshotCoordinator, TriggerCheckpoint})
+"""What the rules of checkpoints are about."""
+
+
 class JobManagerProcess(Component):
     """One term of a leader."""
 
-    __slots__ = ("brain", "connections", "epoch", "heard_by_observer")
+    __slots__ = ("brain", "connections", "epoch", "heard_by_observer", "storage")
 
     def __init__(self, epoch: int, settings: Settings, world: World) -> None:
         super().__init__("jm", world)
         self.epoch = epoch
         self.connections: dict[bytes, Connection] = {}
         self.heard_by_observer: list[Message] = []
+        self.storage = Storage(self, world)
         now_ms = world.agenda.now_ms
         self.brain = Dispatcher(
             Epoch(epoch), "jm", settings, VERSIONS, self.clock.wall(now_ms), world.chance.random
@@ -58,6 +86,16 @@ class JobManagerProcess(Component):
         self._feed(PeerGone(connection.peer))
         self.set_alarm()
 
+    def stored(self, event: CheckpointStored) -> None:
+        """The storage has written metadata, or could not."""
+        if not self.alive:
+            return
+        if self.stalled:
+            self.postpone(self.stored, event)
+        else:
+            self._feed(event)
+            self.set_alarm()
+
     def ask(self, message: Message) -> list[Message]:
         """A question of the simulator, answered at once."""
         self.heard_by_observer = []
@@ -81,6 +119,8 @@ class JobManagerProcess(Component):
                 sends.append(effect)
             elif type(effect) is Log:
                 world.invariants.logged(self.name, effect)
+            elif isinstance(effect, (StoreCheckpoint, DiscardCheckpoint)):
+                self.storage.order(effect)
             else:
                 raise TypeError(f"the Dispatcher asked for {type(effect).__name__}")
         return sends
@@ -93,6 +133,8 @@ class JobManagerProcess(Component):
             if effect.peer == OBSERVER:
                 self.heard_by_observer.append(effect.message)
                 continue
+            if type(effect.message) in OF_CHECKPOINTS:
+                world.invariants.checkpoints.said(self, effect.message)
             connection = self.connections.get(effect.peer)
             if connection is not None:
                 if type(effect.message) is AllocateSlot:

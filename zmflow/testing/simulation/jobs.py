@@ -12,7 +12,17 @@ import msgspec
 from zmflow.graph.job_graph import JobEdge, JobGraph, JobOperator, JobVertex, SharingGroup, encode_job_graph
 from zmflow.protocol.resources import ResourceProfile
 
-__all__ = ["STRATEGIES", "JobPlan", "JobShape", "Strategy", "shapes", "submission"]
+__all__ = [
+    "CHECKPOINTS",
+    "CHECKPOINT_MS",
+    "STRATEGIES",
+    "CheckpointPlan",
+    "JobPlan",
+    "JobShape",
+    "Strategy",
+    "shapes",
+    "submission",
+]
 
 SHAPES = 160
 """Graphs that are made once per process; a seed picks among them."""
@@ -46,6 +56,14 @@ class Strategy:
     restarts_max: int
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointPlan:
+    """How a job takes checkpoints. ``commits``: its tasks wait for a last one when their input has ended."""
+
+    settings: tuple[tuple[str, str], ...]
+    commits: bool
+
+
 @dataclass(slots=True)
 class JobPlan:
     """A job as its client wants it, and what the client has seen of it."""
@@ -59,6 +77,7 @@ class JobPlan:
     watched: bool
     collected: bool  # the job goes with the client that takes its rows
     priority: int = 0
+    checkpoints: CheckpointPlan | None = None  # None: it takes none
     cancelled: bool = False  # the client asked for it, or will as soon as it can
     seen_end: str = ""  # the terminal state its client saw
 
@@ -67,6 +86,32 @@ def _strategy(restarts_max: int, kind: str, **settings: str) -> Strategy:
     texts = {f"restart-strategy.{kind}.{key.replace('_', '-')}": text for key, text in settings.items()}
     return Strategy((("restart-strategy.type", kind), *texts.items()), restarts_max)
 
+
+CHECKPOINT_MS = 4_000
+"""The longest interval and the timeout: within this time a checkpoint begins, or is given up."""
+
+
+def _checkpoints(commits: bool, **settings: str) -> CheckpointPlan:
+    texts = {
+        "interval": "1 s",
+        "timeout": "2 s",
+        "tolerable-failed-checkpoints": "1000000",
+        **{key.replace("_", "-"): text for key, text in settings.items()},
+    }
+    return CheckpointPlan(
+        tuple((f"execution.checkpointing.{key}", text) for key, text in texts.items()), commits
+    )
+
+
+CHECKPOINTS: tuple[tuple[CheckpointPlan | None, int], ...] = (
+    (None, 60),
+    (_checkpoints(False, dir="/c"), 10),
+    (_checkpoints(True, dir="/c", interval="2 s"), 10),
+    (_checkpoints(True, interval="2 s", min_pause="500 ms"), 6),
+    (_checkpoints(False, dir="/c", max_concurrent_checkpoints="2", interval="500 ms", num_retained="2"), 8),
+    (_checkpoints(False, dir="/c", tolerable_failed_checkpoints="0"), 6),
+)
+"""With weights. A checkpoint costs a message in each direction for every task."""
 
 _EXPONENTIAL = {
     "initial_backoff": "200 ms",
@@ -169,15 +214,17 @@ def shapes() -> tuple[JobShape, ...]:
     return tuple(_draw_shape(chance, number) for number in range(SHAPES))
 
 
-_encoded: dict[tuple[int, Strategy, int], bytes] = {}
+_encoded: dict[tuple[int, Strategy, int, CheckpointPlan | None], bytes] = {}
 
 
 def submission(plan: JobPlan) -> bytes:
     """The JobGraph of a job as its client submits it, made once for each kind of job."""
-    key = (id(plan.shape), plan.strategy, plan.priority)  # shapes live as long as the process
+    # Shapes live as long as the process.
+    key = (id(plan.shape), plan.strategy, plan.priority, plan.checkpoints)
     encoded = _encoded.get(key)
     if encoded is None:
         settings = dict(plan.strategy.settings)
+        settings.update(plan.checkpoints.settings if plan.checkpoints is not None else ())
         if plan.priority:
             settings["job.priority"] = str(plan.priority)
         graph = msgspec.structs.replace(plan.shape.graph, settings=settings)

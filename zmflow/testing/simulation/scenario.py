@@ -11,6 +11,7 @@ from typing import TypeVar
 from zmflow.config import Settings
 from zmflow.protocol.resources import ResourceProfile
 from zmflow.testing.simulation.jobs import (
+    CHECKPOINTS,
     CPU_OF_SLOT_MILLIS,
     MEMORY_OF_SLOT_BYTES,
     STRATEGIES,
@@ -157,6 +158,7 @@ def _draw_plan(chance: Random, number: int, heal_ms: int) -> JobPlan:
         watched=watched,
         collected=watched and chance.random() < 0.2,
         priority=chance.randrange(3) if chance.random() < 0.1 else 0,
+        checkpoints=_weighted(chance, CHECKPOINTS),
     )
 
 

@@ -6,20 +6,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zmflow.coordination.effects import StartWorker
+from zmflow.protocol.checkpoints import CheckpointBarrier, SnapshotMetrics, StateFile
 from zmflow.protocol.messages import (
+    AwaitsCheckpoint,
     CancelTasks,
+    CheckpointAcknowledged,
+    CheckpointDeclined,
     CollectedRows,
+    CoordinatorSnapshot,
     DataEndpoint,
     DeployTasks,
     FreeSlot,
     Message,
+    NotifyCheckpoint,
     OperatorEvent,
+    SnapshotCoordinator,
     TaskCounters,
     TaskDeployment,
     TaskFailure,
     TaskMetrics,
     TaskState,
     TaskStateChanged,
+    TriggerCheckpoint,
     WorkerReady,
 )
 from zmflow.testing.simulation.world import World
@@ -62,6 +70,16 @@ EARLY_MAX_MS = 400
 AGAIN_MAX_MS = 2_000
 """How late a report that was made can be made again: by then the next attempt may run."""
 
+SNAPSHOT_MAX_MS = 120
+"""How long a task writes its part of a checkpoint: long enough that failures come meanwhile."""
+
+BARRIER_MAX_MS = 30
+"""How long a barrier is on its way from task to task."""
+
+DECLINES = 0.01
+NEVER_ANSWERS = 0.01
+"""Of the parts of checkpoints, and of the snapshots of enumerators."""
+
 USER_FAILURE = TaskFailure("user", "ValueError: planted by the simulator")
 
 
@@ -74,6 +92,8 @@ class LiveTask:
     worker: WorkerProcess
     cancelling: bool = False
     stuck: bool = False  # ignores that it was asked to stop, and keeps its worker from leaving
+    newest_barrier: int = 0
+    awaits_after: int = -1  # its input has ended; a complete checkpoint with a greater number ends it
 
     @property
     def subtask(self) -> tuple[str, str, int]:
@@ -160,6 +180,15 @@ class WorkerProcess:
                 task = self.tasks.get(attempt)
                 if task is not None:
                     self._cancel(task)
+        elif isinstance(message, TriggerCheckpoint):
+            for attempt in message.attempt_ids:
+                task = self.tasks.get(attempt)
+                if task is not None:
+                    self.take_part(task, message.barrier)
+        elif isinstance(message, SnapshotCoordinator):
+            self.world.agenda.after(self.world.draw_ms(0, REPORT_MAX_MS), self._snapshot_enumerator, message)
+        elif isinstance(message, NotifyCheckpoint):
+            self._hear_end(message)
         elif isinstance(message, FreeSlot):
             if self.world.happens(DOES_NOT_LEAVE):
                 self.world.count("worker does not leave")
@@ -177,8 +206,10 @@ class WorkerProcess:
             delay_ms += world.draw_ms(0, REPORT_MAX_MS)
         world.agenda.after(delay_ms, self._progress, task, "RUNNING")
         if world.invariants.is_bounded(task.deployment.job_id):
-            delay_ms += world.draw_ms(0, BOUNDED_MAX_MS)
-            world.agenda.after(delay_ms, self._end, task, "FINISHED")
+            restore = task.deployment.restore
+            if restore is None or not restore.finished:
+                delay_ms += world.draw_ms(0, BOUNDED_MAX_MS)
+            world.agenda.after(delay_ms, self._input_ends, task)
 
     def _cancel(self, task: LiveTask) -> None:
         if task.cancelling:
@@ -189,6 +220,72 @@ class WorkerProcess:
             task.stuck = True
         else:
             self.world.agenda.after(self.world.draw_ms(0, REPORT_MAX_MS), self._end, task, "CANCELED")
+
+    # -- checkpoints ------------------------------------------------------------------------------
+
+    def take_part(self, task: LiveTask, barrier: CheckpointBarrier) -> None:
+        """A barrier reaches a task: it writes its part, and passes the barrier on."""
+        if not self._is_live(task) or barrier.checkpoint_id <= task.newest_barrier:
+            return
+        world = self.world
+        task.newest_barrier = barrier.checkpoint_id
+        if not world.happens(NEVER_ANSWERS):
+            world.agenda.after(world.draw_ms(0, SNAPSHOT_MAX_MS), self._acknowledge, task, barrier)
+        for partition in task.deployment.partitions:
+            for target in partition.targets:
+                delay_ms = world.draw_ms(0, BARRIER_MAX_MS)
+                allocation = target.allocation_id
+                world.agenda.after(delay_ms, self._pass_on, target.attempt_id, allocation, barrier)
+
+    def _pass_on(self, attempt: str, allocation: str, barrier: CheckpointBarrier) -> None:
+        task = self.world.invariants.find(self.job_id, attempt, allocation)
+        if task is not None:
+            task.worker.take_part(task, barrier)
+
+    def _acknowledge(self, task: LiveTask, barrier: CheckpointBarrier) -> None:
+        if not self._is_live(task) or task.cancelling:
+            return
+        attempt, number = task.deployment.attempt_id, barrier.checkpoint_id
+        if self.world.happens(DECLINES):
+            self.world.count("checkpoint declined")
+            self._say(CheckpointDeclined(0, self.allocation_id, attempt, number, "planted by the simulator"))
+            return
+        file = StateFile(f"{attempt}@{number}", 1)
+        self.world.invariants.checkpoints.acknowledged(task, number, file.path)
+        said = CheckpointAcknowledged(0, self.allocation_id, attempt, number, file, SnapshotMetrics())
+        self._say(said)
+        if self.world.happens(REPORTS_AGAIN):
+            self._say_later(said)
+
+    def _snapshot_enumerator(self, asked: SnapshotCoordinator) -> None:
+        if not self.living or self.world.happens(NEVER_ANSWERS):
+            return
+        failure = "planted by the simulator" if self.world.happens(DECLINES) else ""
+        job, vertex, number = asked.job_id, asked.vertex_id, asked.checkpoint_id
+        if not failure:
+            self.world.invariants.checkpoints.enumerator_snapshotted(job, vertex, number)
+        state = b"" if failure else f"{vertex}@{number}".encode()
+        self._say(CoordinatorSnapshot(0, job, vertex, number, asked.coordinator_number, state, failure))
+
+    def _input_ends(self, task: LiveTask) -> None:
+        """It has nothing left to do; where it has something to commit, it waits for its last checkpoint."""
+        if not self._is_live(task) or task.cancelling:
+            return
+        plan = self.world.invariants.plans[self.job_id]
+        if plan.checkpoints is None or not plan.checkpoints.commits:
+            self._end(task, "FINISHED")
+            return
+        task.awaits_after = task.newest_barrier
+        attempt = task.deployment.attempt_id
+        self._say(AwaitsCheckpoint(0, self.allocation_id, attempt, task.awaits_after))
+
+    def _hear_end(self, message: NotifyCheckpoint) -> None:
+        if not message.completed:
+            return
+        for task in list(self.tasks.values()):
+            if 0 <= task.awaits_after < message.checkpoint_id <= task.newest_barrier:
+                delay_ms = self.world.draw_ms(0, REPORT_MAX_MS)
+                self.world.agenda.after(delay_ms, self._end, task, "FINISHED")
 
     # -- what it says -----------------------------------------------------------------------------
 
