@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from zmflow.cli.checkpoints import checkpoints_sentence
 from zmflow.cli.output import print_lines, print_table
 from zmflow.cli.progress import vertex_records, vertex_state
 from zmflow.cli.times import duration_text, now_ms, time_since, when
@@ -61,6 +62,8 @@ def _head(status: JobStatus) -> Iterator[str]:
         yield f"Finished  {when(summary.finished_ms)}"
     yield f"Ran for   {status.run_ms / 1000:.1f} s"
     yield f"Restarts  {summary.restarts}"
+    if status.checkpoints is not None:
+        yield f"Checkpoints {checkpoints_sentence(status.checkpoints)}"
     for note in status.notes:
         yield f"Note      {note}"
 

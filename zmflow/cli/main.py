@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from zmflow.cli import cluster, daemons, explain, jobs, run, settings, slots
+from zmflow.cli import checkpoints, cluster, daemons, explain, jobs, run, settings, slots
 from zmflow.cli.output import print_error, print_lines
 from zmflow.errors import ZmflowError
 
@@ -85,6 +85,7 @@ app.command("run")(run.run)
 app.command("explain")(explain.explain)
 app.command("list")(jobs.list_jobs)
 app.command("info")(jobs.info)
+app.command("checkpoints")(checkpoints.checkpoints)
 app.command("cancel")(jobs.cancel)
 app.command("logs")(jobs.logs)
 app.command("slots")(slots.slots)

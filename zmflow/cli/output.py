@@ -25,6 +25,9 @@ STATE_COLOURS = {
     "FAILED": "red",
     "FAILING": "red",
     "RESTARTING": "yellow",
+    # checkpoints
+    "COMPLETED": "cyan",
+    "ABORTED": "yellow",
     "CANCELING": "yellow",
     "CANCELLING": "yellow",
     "CANCELED": "yellow",

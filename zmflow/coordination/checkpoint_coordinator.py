@@ -435,6 +435,7 @@ class CheckpointCoordinator:
 
     def _discard(self, turn: Turn, location: str) -> None:
         if location:
+            self._history.discarded(location)
             turn.do(DiscardCheckpoint(self._job_id, location))
 
     def _lateness(self, pending: PendingCheckpoint) -> str:

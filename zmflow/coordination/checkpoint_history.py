@@ -38,6 +38,12 @@ class CheckpointHistory:
         else:
             self._aborted += 1
 
+    def discarded(self, location: str) -> None:
+        """The files there are being deleted."""
+        for checkpoint in self._ended:
+            if checkpoint.location == location:
+                checkpoint.discarded = True
+
     def location_of(self, checkpoint_id: int) -> str:
         """Where one that was given up had its files; empty when it is not known any more, or had none."""
         for checkpoint in self._ended:

@@ -34,6 +34,7 @@ class PendingCheckpoint:
         "coordinator_states",
         "coordinators",
         "counted",
+        "discarded",
         "ended_ms",
         "failure",
         "files",
@@ -78,6 +79,7 @@ class PendingCheckpoint:
         self.ended_ms: int | None = None
         self.failure = ""
         self.counted = False
+        self.discarded = False
         self._metadata: CheckpointMetadata | None = None
         self._ended_record: CheckpointRecord | None = None
 
@@ -189,4 +191,5 @@ class PendingCheckpoint:
             self.failure,
             self.counted,
             list(self.snapshots) if detailed else [],
+            self.discarded,
         )

@@ -64,6 +64,7 @@ class CheckpointRecord(_Struct, frozen=True):
         failure: why it was given up, in a sentence.
         counted: whether that counts against execution.checkpointing.tolerable-failed-checkpoints.
         subtasks: those that have acknowledged; only of the checkpoint that was asked for.
+        discarded: its files are deleted.
     """
 
     checkpoint_id: int
@@ -82,3 +83,4 @@ class CheckpointRecord(_Struct, frozen=True):
     failure: str = ""
     counted: bool = False
     subtasks: list[SubtaskSnapshot] = []
+    discarded: bool = False

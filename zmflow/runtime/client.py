@@ -22,11 +22,13 @@ from zmflow.errors import ConfigurationError, JobManagerUnreachableError
 from zmflow.graph.job_graph import JobGraph, encode_job_graph
 from zmflow.protocol.messages import (
     CancelJob,
+    CheckpointStatistics,
     ClusterStatus,
     CollectAck,
     CollectedRows,
     DrainAccepted,
     DrainTaskManager,
+    GetCheckpoints,
     GetCluster,
     GetJob,
     GetLogs,
@@ -237,6 +239,17 @@ class ClusterClient:
         """One job in full."""
         request = self.next_request()
         return self._ask(GetJob(self.epoch, request, job_id), request, JobStatus)
+
+    def checkpoints(self, job_id: str, checkpoint_id: int = 0) -> CheckpointStatistics:
+        """The newest checkpoints of a job.
+
+        Args:
+            checkpoint_id: the one that is wanted task by task; 0: none.
+        """
+        request = self.next_request()
+        return self._ask(
+            GetCheckpoints(self.epoch, request, job_id, checkpoint_id), request, CheckpointStatistics
+        )
 
     def watch_job(self, job_id: str, *, collect: bool = False) -> JobStatus:
         """The job's status now; every change of it is pushed from now on."""

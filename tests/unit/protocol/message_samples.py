@@ -72,6 +72,7 @@ _RECORD = CheckpointRecord(
     "it was late",
     True,
     [SubtaskSnapshot("v1", "source → map", 1, 40, _METRICS)],
+    True,
 )
 _DEPLOYMENT = m.TaskDeployment(
     "9f/v1/0/0",

@@ -46,14 +46,16 @@ class _Job:
 class CheckpointRules:
     """The rules, for one leader after the other: a new one knows of no checkpoint."""
 
-    __slots__ = ("_jobs",)
+    __slots__ = ("_allocations", "_jobs")
 
     def __init__(self) -> None:
+        self._allocations: dict[str, str] = {}  # whose they are
         self._jobs: dict[str, _Job] = {}
 
     def leader_ended(self) -> None:
         """What it began comes to nothing."""
         self._jobs.clear()
+        self._allocations.clear()
 
     def completed_ms(self, job_id: str) -> int:
         """When a checkpoint of this job was complete last; -1: never under this leader."""
@@ -89,6 +91,7 @@ class CheckpointRules:
     def said(self, leader: JobManagerProcess, message: Message) -> None:
         """The leader sends this."""
         if isinstance(message, DeployTasks):
+            self._allocations[message.allocation_id] = message.tasks[0].job_id
             for task in message.tasks:
                 self._deployed(leader, task)
         elif isinstance(message, SnapshotCoordinator):
@@ -98,10 +101,6 @@ class CheckpointRules:
             self._triggered(message)
         elif isinstance(message, NotifyCheckpoint):
             self._ended(leader, message)
-
-    def _job_of(self, leader: JobManagerProcess, allocation: str) -> str:
-        held = leader.brain._resources.holder(allocation)
-        return "" if held is None else held[1].job_id
 
     def _begun(self, job_id: str, job: _Job, number: int) -> _Checkpoint:
         known = job.checkpoints.get(number)
@@ -129,7 +128,7 @@ class CheckpointRules:
                 )
 
     def _ended(self, leader: JobManagerProcess, message: NotifyCheckpoint) -> None:
-        job_id = self._job_of(leader, message.allocation_id)
+        job_id = self._allocations[message.allocation_id]
         job, number = self._jobs[job_id], message.checkpoint_id
         checkpoint = self._begun(job_id, job, number)
         end = "complete" if message.completed else "given up"

@@ -23,7 +23,7 @@ IS_SLOW = 0.04
 
 
 class Storage:
-    """What one JobManager wrote. Orders of a job are carried out one after the other, as by the real shell."""
+    """What one JobManager wrote. A job's orders are carried out one after the other, as by the real shell."""
 
     __slots__ = ("_free_ms", "_leader", "_world", "locations")
 
