@@ -12,6 +12,7 @@ import pytest
 
 from zmflow.api.collections import CollectionSource, SequenceSource
 from zmflow.api.sources import Source
+from zmflow.api.time import Duration
 from zmflow.connectors import (
     BinaryFileSource,
     CsvFileSource,
@@ -83,6 +84,14 @@ class TestTextFiles(SourceTests):
     @pytest.fixture
     def expected(self, lines: Path) -> Sequence[Any]:
         return lines_of(lines)
+
+
+class TestFilesThatAppear(TestTextFiles):
+    """The same without an end."""
+
+    @pytest.fixture
+    def source(self, lines: Path) -> Source[Any, Any]:
+        return TextFileSource(lines, split_size_bytes=20_000, monitor_interval=Duration.of_millis(1))
 
 
 class TestCsvFiles(SourceTests):

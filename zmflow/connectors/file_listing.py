@@ -45,10 +45,16 @@ class FileListing:
         pattern: which files of directories to read, matched from the right as ``PurePath.match`` does:
             ``*.csv``, or ``2026/*.csv`` for the last two parts.
         exclude: names of files and directories to pass over inside directories; globs.
+        patient: what is missing, or goes while it is being listed, is not there yet, and no error.
     """
 
     def __init__(
-        self, paths: PathLike | Sequence[PathLike], pattern: str | None, exclude: Sequence[str] = ()
+        self,
+        paths: PathLike | Sequence[PathLike],
+        pattern: str | None,
+        exclude: Sequence[str] = (),
+        *,
+        patient: bool = False,
     ) -> None:
         several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
         if not several:
@@ -57,6 +63,7 @@ class FileListing:
         self.paths = tuple(str(Path(path).absolute()) for path in several)
         self.pattern = pattern
         self.exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        self.patient = patient
 
     def files(self) -> list[FileStatus]:
         """Every file once, in the order of the paths and sorted by name inside directories.
@@ -76,6 +83,8 @@ class FileListing:
         except FileNotFoundError as error:
             if glob.has_magic(path) and not Path(path).is_symlink():
                 return self._files_of_glob(path)
+            if self.patient:
+                return iter(())
             hint = "The path must exist on every machine that reads it."
             raise os_failure("The input cannot be read", path, error, hint) from None
         except OSError as error:
@@ -85,7 +94,7 @@ class FileListing:
         if not stat.S_ISDIR(status.st_mode):
             raise ConnectorError("The input is neither a file nor a directory.", detail=path)
         files = list(self._walk(path, (_identity(status),)))
-        if not files:
+        if not files and not self.patient:
             raise ConnectorError(
                 "The input directory holds no file to read.",
                 detail=path + (f" (pattern {self.pattern!r})" if self.pattern else ""),
@@ -97,7 +106,12 @@ class FileListing:
         found = False
         matches = glob.glob(path, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
         for match in sorted(str(Path(match)) for match in matches):  # without the slash of "dir/"
-            status = Path(match).stat()
+            try:
+                status = Path(match).stat()
+            except FileNotFoundError:
+                if self.patient:
+                    continue
+                raise
             if stat.S_ISDIR(status.st_mode):
                 files = self._walk(match, (_identity(status),))
             else:
@@ -105,7 +119,7 @@ class FileListing:
             for file in files:
                 found = True
                 yield file
-        if not found:
+        if not found and not self.patient:
             raise ConnectorError("No file matches the input pattern.", detail=path)
 
     def _walk(self, directory: str, above: tuple[tuple[int, int], ...]) -> Iterator[FileStatus]:
@@ -113,6 +127,8 @@ class FileListing:
             with os.scandir(directory) as entries:
                 names = sorted(entry.name for entry in entries)
         except OSError as error:
+            if self.patient and isinstance(error, FileNotFoundError):
+                return
             raise os_failure("The input directory cannot be read", directory, error) from None
         for name in names:
             if name.startswith(".") or any(fnmatch.fnmatchcase(name, glob_) for glob_ in self.exclude):
@@ -121,7 +137,7 @@ class FileListing:
             try:
                 status = Path(path).stat()
             except OSError as error:
-                if not self._matches(path):
+                if not self._matches(path) or (self.patient and isinstance(error, FileNotFoundError)):
                     continue
                 hint = "It is a broken symbolic link." if Path(path).is_symlink() else None
                 raise os_failure("A file of the input directory cannot be read", path, error, hint) from None

@@ -13,7 +13,9 @@ from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import EndOfInput, Source, SourceReader, SplitEnumeratorContext
+from zmflow.api.time import Duration
 from zmflow.connectors.csv_format import CsvFormat
+from zmflow.connectors.file_discovery import ContinuousFileEnumerator
 from zmflow.connectors.file_formats import (
     FILE_SIZE_MAX_BYTES,
     JsonLinesFormat,
@@ -49,12 +51,15 @@ class FileSourceOptions(TypedDict, total=False):
     ``split_size_bytes``: size of the pieces large files are read in; by default an eighth of each
     reader's share, between 256 KiB and 64 MiB.
     ``check_on_client``: look for the files before submission; False when only the workers see them.
+    ``monitor_interval``: go on for ever, looking for new files this often. A file is read once, as it is
+    when it is found, so it should be moved there when it is complete.
     """
 
     pattern: str | None
     exclude: Sequence[str]
     split_size_bytes: int | None
     check_on_client: bool
+    monitor_interval: Duration | None
 
 
 class FileSource(Source[T, FileSplit], Generic[T]):
@@ -76,13 +81,21 @@ class FileSource(Source[T, FileSplit], Generic[T]):
         exclude: Sequence[str] = (),
         split_size_bytes: int | None = None,
         check_on_client: bool = True,
+        monitor_interval: Duration | None = None,
     ) -> None:
         if split_size_bytes is not None and split_size_bytes < 1:
             raise ConnectorError(
                 f"Splits cannot have {split_size_bytes} bytes.",
                 hint="Give 1 or more, or None for the default.",
             )
-        self._listing = FileListing(paths, pattern, exclude)
+        if monitor_interval is not None and monitor_interval.to_millis() < 1:
+            raise ConnectorError(
+                f"New files cannot be looked for every {monitor_interval.to_millis()} ms.",
+                hint="Give 1 ms or more.",
+            )
+        self.bounded = monitor_interval is None
+        self._monitor_interval = monitor_interval
+        self._listing = FileListing(paths, pattern, exclude, patient=not self.bounded)
         self._format = stream_format
         self._split_size_bytes = split_size_bytes
         self._check_on_client = check_on_client
@@ -104,7 +117,10 @@ class FileSource(Source[T, FileSplit], Generic[T]):
         """Lists the files and opens each path's first one, unless told not to look on the client."""
         if not self._check_on_client:
             return
-        first = self.files()[0].path
+        files = self.files()
+        if not files:
+            return
+        first = files[0].path
         try:
             with open(first, "rb"):  # noqa: PTH123 - the name is text all along
                 pass
@@ -112,12 +128,18 @@ class FileSource(Source[T, FileSplit], Generic[T]):
             raise os_failure("The input file cannot be read", first, error) from None
 
     def create_enumerator(self, context: SplitEnumeratorContext[FileSplit]) -> FileSplitEnumerator:
-        return FileSplitEnumerator(context, self._listing, self._cut)
+        return self._enumerator(context, None)
 
     def restore_enumerator(
-        self, context: SplitEnumeratorContext[FileSplit], state: list[FileSplit]
+        self, context: SplitEnumeratorContext[FileSplit], state: Any
     ) -> FileSplitEnumerator:
-        return FileSplitEnumerator(context, self._listing, self._cut, state)
+        return self._enumerator(context, state)
+
+    def _enumerator(self, context: SplitEnumeratorContext[FileSplit], state: Any) -> FileSplitEnumerator:
+        if self._monitor_interval is None:
+            return FileSplitEnumerator(context, self._listing, self._cut, state)
+        interval_ms = self._monitor_interval.to_millis()
+        return ContinuousFileEnumerator(context, self._listing, self._cut, interval_ms, state)
 
     def create_reader(self, context: RuntimeContext) -> FileSourceReader[T]:  # noqa: ARG002 - of the interface
         return FileSourceReader(self._format)
@@ -133,14 +155,21 @@ class FileSourceBuilder(Generic[T]):
     def __init__(self, stream_format: StreamFormat[T], paths: Sequence[PathLike]) -> None:
         self._format = stream_format
         self._paths = paths
+        self._monitor_interval: Duration | None = None
+
+    def monitor_continuously(self, discovery_interval: Duration) -> FileSourceBuilder[T]:
+        """Go on for ever, looking for new files this often."""
+        self._monitor_interval = discovery_interval
+        return self
 
     def process_static_file_set(self) -> FileSourceBuilder[T]:
         """Read the files that are there when the job starts: what is done anyway."""
+        self._monitor_interval = None
         return self
 
     def build(self) -> FileSource[T]:
         """The source."""
-        return FileSource(self._paths, self._format)
+        return FileSource(self._paths, self._format, monitor_interval=self._monitor_interval)
 
 
 class FileSourceReader(SourceReader[T, FileSplit], Generic[T]):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from zmflow.api.sources import SplitEnumerator, SplitEnumeratorContext
 from zmflow.connectors.file_listing import FileListing, FileStatus
@@ -122,7 +123,10 @@ class FileSplitEnumerator(SplitEnumerator[FileSplit]):
         """They are next, in the bundles they were: what they weigh and their order do not change."""
         self._bundles.extendleft(reversed(_bundles_of(splits)))
 
-    def snapshot_state(self, checkpoint_id: int) -> list[FileSplit]:  # noqa: ARG002 - of the interface
+    def snapshot_state(self, checkpoint_id: int) -> Any:  # noqa: ARG002 - of the interface
+        return self._left()
+
+    def _left(self) -> list[FileSplit]:
         return [split for bundle in self._bundles for split in bundle]
 
 

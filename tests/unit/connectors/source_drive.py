@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from zmflow.api.functions import RuntimeContext
@@ -21,6 +21,7 @@ class Context:
         self.readers = readers
         self.parallelism = len(readers)
         self.assigned: list[tuple[int, Any]] = []
+        self.periodic: list[tuple[int, Callable[[], None]]] = []
 
     def assign_splits(self, splits: Sequence[Any], subtask: int) -> None:
         self.assigned += [(subtask, split) for split in splits]
@@ -28,6 +29,9 @@ class Context:
 
     def signal_no_more_splits(self, subtask: int) -> None:
         self.readers[subtask].notify_no_more_splits()
+
+    def call_periodically(self, interval_ms: int, function: Callable[[], None]) -> None:
+        self.periodic.append((interval_ms, function))
 
 
 def read_batches(source: Source[Any, Any], parallelism: int = 1) -> list[Sequence[Any]]:
