@@ -9,7 +9,6 @@ import pytest
 import zmflow
 
 PUBLIC = [
-    "DEAD_LETTERS",
     "Accumulator",
     "AggregateFunction",
     "AggregatingState",
@@ -43,11 +42,14 @@ PUBLIC = [
     "CountTrigger",
     "CountTumblingWindowAssigner",
     "CountWindow",
+    "Counter",
+    "DEAD_LETTERS",
     "DataStream",
     "DataStreamSink",
     "DeltaEvictor",
     "DeltaTrigger",
     "DistributedCache",
+    "Distribution",
     "DoubleCounter",
     "DoubleMaximum",
     "DoubleMinimum",
@@ -95,6 +97,9 @@ PUBLIC = [
     "MapStateDescriptor",
     "MemorySize",
     "MergingWindowAssigner",
+    "Meter",
+    "Metric",
+    "MetricGroup",
     "NeverTrigger",
     "Order",
     "OutputTag",

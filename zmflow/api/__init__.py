@@ -108,6 +108,15 @@ if TYPE_CHECKING:
     from zmflow.api.keyed_stream import (
         KeyedStream,
     )
+    from zmflow.api.metric_group import (
+        MetricGroup,
+    )
+    from zmflow.api.metrics import (
+        Counter,
+        Distribution,
+        Meter,
+        Metric,
+    )
     from zmflow.api.output_tag import (
         DEAD_LETTERS,
         OutputTag,
@@ -261,11 +270,13 @@ __all__ = [
     "CountTrigger",
     "CountTumblingWindowAssigner",
     "CountWindow",
+    "Counter",
     "DataStream",
     "DataStreamSink",
     "DeltaEvictor",
     "DeltaTrigger",
     "DistributedCache",
+    "Distribution",
     "DoubleCounter",
     "DoubleMaximum",
     "DoubleMinimum",
@@ -313,6 +324,9 @@ __all__ = [
     "MapStateDescriptor",
     "MemorySize",
     "MergingWindowAssigner",
+    "Meter",
+    "Metric",
+    "MetricGroup",
     "NeverTrigger",
     "Order",
     "OutputTag",
