@@ -40,6 +40,7 @@ from zmflow.runtime.channels import (
     RemoteChannel,
     TaskCanceledError,
 )
+from zmflow.runtime.metric_sampler import MetricSampler
 from zmflow.runtime.shipped_code import install_classes, load_chain
 from zmflow.runtime.source_coordinator import ADD_SPLITS, ENUMERATOR_FAILED, decode_event
 from zmflow.runtime.task_failure import describe_failure
@@ -123,6 +124,7 @@ class Task:
         self._bytes_in = 0
         self._busy_s = 0.0
         self._log = get_logger()
+        self._metrics = MetricSampler(self._log.warning)
         self._thread = threading.Thread(
             target=self._run, name=f"task-{deployment.vertex_id}-{deployment.subtask_index}", daemon=True
         )
@@ -184,6 +186,7 @@ class Task:
             bytes_out=outputs.bytes_out,
             busy_ms=int(max(0.0, self._busy_s - blocked_s) * 1000),
             backpressured_ms=int(blocked_s * 1000),
+            metrics=self._metrics.samples(),
         )
 
     # -- life --------------------------------------------------------------------------------------
@@ -228,6 +231,7 @@ class Task:
             else:
                 self._run_input(chain)  # ends with MAX_WATERMARK as well
             chain.finish()
+            self._metrics.ask_gauges()
             self._outputs.finish()
         except BaseException:
             self._end_interruptions()
@@ -268,6 +272,7 @@ class Task:
             external_resources=self._environment.external_resources,
             job_parameters=self._job_parameters(),
             accumulators=self._accumulators,
+            metric_group=self._metrics.group,
         )
         self._outputs.open(spec, context)
         self._slices = SliceSize(self._outputs.slice_target_ms)
@@ -430,7 +435,7 @@ class Task:
 
     def _idle_wait_s(self) -> float | None:
         """How long nothing has to be done while no input comes; None: for ever."""
-        wait_s = self._outputs.due() - time.perf_counter()
+        wait_s = min(self._outputs.due(), self._metrics.gauges_due_s) - time.perf_counter()
         timer_ms = self._chain.next_processing_time_ms() if self._chain is not None else None
         if timer_ms is not None:
             wait_s = min(wait_s, (timer_ms - _wall_ms()) / 1000)
@@ -442,6 +447,7 @@ class Task:
         timer_ms = chain.next_processing_time_ms()
         if timer_ms is not None and timer_ms <= (now_ms := _wall_ms()):
             chain.advance_processing_time(now_ms)
+        self._metrics.ask_due_gauges()
 
     def _process(self, batch: Batch, process: BatchConsumer) -> None:
         """Run a batch through the chain, in slices that leave time for flushing, timers and cancelling."""
