@@ -9,7 +9,6 @@ import pytest
 import zmflow
 
 PUBLIC = [
-    "DEAD_LETTERS",
     "Accumulator",
     "AggregateFunction",
     "AggregatingState",
@@ -43,12 +42,15 @@ PUBLIC = [
     "CountTrigger",
     "CountTumblingWindowAssigner",
     "CountWindow",
+    "Counter",
+    "DEAD_LETTERS",
     "DataStream",
     "DataStreamSink",
     "DataStreamUtils",
     "DeltaEvictor",
     "DeltaTrigger",
     "DistributedCache",
+    "Distribution",
     "DoubleCounter",
     "DoubleMaximum",
     "DoubleMinimum",
@@ -97,6 +99,9 @@ PUBLIC = [
     "MapStateDescriptor",
     "MemorySize",
     "MergingWindowAssigner",
+    "Meter",
+    "Metric",
+    "MetricGroup",
     "NeverTrigger",
     "Order",
     "OutputTag",

@@ -62,6 +62,38 @@ def test_functions_import_pyflink_on_the_worker(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["(<Row(1)>, True)", "(<Row(2)>, True)"]
 
 
+def test_metrics_are_registered_and_read(tmp_path: Path) -> None:
+    """By function and trigger, with PyFlink's calls; types can be imported from pyflink.metrics."""
+    done = run(
+        tmp_path,
+        "from pyflink.datastream import MapFunction, RuntimeContext\n"
+        "from pyflink.metrics import Counter, Distribution, Meter, Metric, MetricGroup\n"
+        + BEGINNING
+        + "class Counted(MapFunction):\n"
+        "    def open(self, runtime_context: RuntimeContext):\n"
+        "        group = runtime_context.get_metrics_group()\n"
+        "        self.counter = group.counter('my_counter')\n"
+        "        self.sizes = group.add_group('key', 'value').distribution('my_distribution')\n"
+        "        self.meter = group.meter('my_meter', time_span_in_seconds=120)\n"
+        "        group.gauge('my_gauge', lambda: self.length)\n"
+        "        kinds = (self.counter, Counter), (self.sizes, Distribution), (self.meter, Meter)\n"
+        "        self.known = isinstance(group, MetricGroup) and all(\n"
+        "            isinstance(metric, kind) and isinstance(metric, Metric) for metric, kind in kinds)\n"
+        "    def map(self, value):\n"
+        "        self.counter.inc()\n"
+        "        self.counter.inc(2)\n"
+        "        self.counter.dec()\n"
+        "        self.length = len(value)\n"
+        "        self.sizes.update(self.length)\n"
+        "        self.meter.mark_event(self.length)\n"
+        "        return self.counter.get_count(), self.meter.get_count(), self.known\n"
+        "env.from_collection(['a', 'bc']).map(Counted()).print()\n"
+        "env.execute()\n",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["(2, 1, True)", "(4, 3, True)"]
+
+
 def test_a_failed_job_shows_the_users_message(tmp_path: Path) -> None:
     """The exception that reaches the program has the function's own message in it."""
     done = run(

@@ -33,6 +33,24 @@ def endless(n):
 env.from_sequence(1, 1).map(endless).print()
 env.execute("endless")
 """
+MEASURED = """
+from pyflink.datastream import MapFunction, StreamExecutionEnvironment
+class Measured(MapFunction):
+    def open(self, runtime_context):
+        group = runtime_context.get_metrics_group()
+        self.counter = group.counter("my_counter")
+        self.sizes = group.add_group("table", "users").distribution("my_sizes")
+        group.gauge("my_gauge", lambda: "ready")
+    def map(self, n):
+        self.sizes.update(n)
+        self.counter.inc()
+        while n == 3:
+            pass
+        return n
+env = StreamExecutionEnvironment.get_execution_environment()
+env.from_collection([1, 2, 3]).map(Measured()).name("Measured").print()
+env.execute("measured")
+"""
 
 
 def zmflow(*arguments: str | Path, timeout: int = 60) -> subprocess.CompletedProcess[str]:
@@ -99,6 +117,39 @@ def test_a_cluster_runs_jobs_and_is_gone_after_stop(directory: Path) -> None:
     pids += [daemon["pid"] for daemon in stopped["daemons"]]
     assert [pid for pid in pids if runs(pid)] == []
     assert zmflow("list").returncode == 2
+
+
+def metric(info: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """What a job's info says of a metric; None while it says nothing."""
+    found = [m for vertex in info["vertices"] for m in vertex["metrics"] if m["name"] == name]
+    return found[0] if found else None
+
+
+def test_info_shows_metrics_while_the_job_runs_and_when_it_has_ended(directory: Path) -> None:
+    """Of a program of PyFlink: also what a function has counted that does not return."""
+    start(1, 1)
+    (directory / "measured.py").write_text(MEASURED)
+    done = zmflow("run", "--pyflink", "--detached", "-p", "1", "measured.py")
+    assert done.returncode == 0, done.stderr
+    deadline = time.monotonic() + 20
+    counter: dict[str, Any] | None = None
+    while counter is None or counter["count"] < 3:
+        assert time.monotonic() < deadline, counter
+        info = answer("info", "measured")
+        counter = metric(info, "my_counter")
+    assert (counter["operator"], counter["kind"], counter["count"]) == ("Measured", "counter", 3)
+    assert info["summary"]["state"] == "RUNNING"
+    assert zmflow("cancel", "measured").returncode == 0
+    info = until("CANCELED", "measured")
+    sizes = metric(info, "my_sizes")
+    assert sizes is not None
+    assert (sizes["groups"], sizes["count"], sizes["mean"]) == ([["table", "users"]], 3, 2.0)
+    gauge = metric(info, "my_gauge")
+    assert gauge is None or gauge["values"] == [[0, "ready"]]
+    lines = zmflow("info", "measured").stdout.splitlines()
+    assert any(line.split()[1:] == ["Measured", "my_counter", "counter", "3"] for line in lines), lines
+    shown = next(line for line in lines if "table.users.my_sizes" in line)
+    assert shown.endswith("distribution  3, 1 to 3, mean 2, sum 6")
 
 
 @pytest.mark.parametrize(("taskmanagers", "slots"), [(2, 2), (5, 1)])

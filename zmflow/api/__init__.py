@@ -114,6 +114,15 @@ if TYPE_CHECKING:
     from zmflow.api.keyed_stream import (
         KeyedStream,
     )
+    from zmflow.api.metric_group import (
+        MetricGroup,
+    )
+    from zmflow.api.metrics import (
+        Counter,
+        Distribution,
+        Meter,
+        Metric,
+    )
     from zmflow.api.output_tag import (
         DEAD_LETTERS,
         OutputTag,
@@ -267,12 +276,14 @@ __all__ = [
     "CountTrigger",
     "CountTumblingWindowAssigner",
     "CountWindow",
+    "Counter",
     "DataStream",
     "DataStreamSink",
     "DataStreamUtils",
     "DeltaEvictor",
     "DeltaTrigger",
     "DistributedCache",
+    "Distribution",
     "DoubleCounter",
     "DoubleMaximum",
     "DoubleMinimum",
@@ -321,6 +332,9 @@ __all__ = [
     "MapStateDescriptor",
     "MemorySize",
     "MergingWindowAssigner",
+    "Meter",
+    "Metric",
+    "MetricGroup",
     "NeverTrigger",
     "Order",
     "OutputTag",

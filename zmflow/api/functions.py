@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from zmflow.api.accumulators import Accumulator, DoubleCounter, Histogram, IntCounter, LongCounter
+from zmflow.api.metric_group import MetricGroup
 from zmflow.errors import ZmflowError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class DistributedCache:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeContext:
-    """Where a function runs: which job, which task, which of how many subtasks; its state, its accumulators.
+    """Where a function runs: which job, which task, which of how many subtasks; its state, its metrics.
 
     Numbers start at 0. The getters are PyFlink's.
     """
@@ -133,6 +134,7 @@ class RuntimeContext:
     accumulators: dict[str, Accumulator[Any, Any]] = field(default_factory=dict, hash=False, compare=False)
     keyed_state: KeyedStateBackend | None = field(default=None, hash=False, compare=False)
     function_states: FunctionStates | None = field(default=None, hash=False, compare=False)
+    metric_group: MetricGroup = field(default_factory=MetricGroup, hash=False, compare=False)
 
     def get_job_id(self) -> str:
         """The job's id, 32 hexadecimal digits."""
@@ -200,6 +202,14 @@ class RuntimeContext:
     def get_distributed_cache(self) -> DistributedCache:
         """The files that were registered with the job."""
         return DistributedCache(self.cached_files)
+
+    def get_metrics_group(self) -> MetricGroup:
+        """Where this operator registers its metrics.
+
+        >>> def open(self, runtime_context):
+        ...     self.bad_lines = runtime_context.get_metrics_group().counter("bad_lines")
+        """
+        return self.metric_group
 
     # -- accumulators -----------------------------------------------------------------------------
 

@@ -88,6 +88,13 @@ _MODULES = {
         "JoinedStreams",
     ),
     "zmflow.api.keyed_stream": ("KeyedStream",),
+    "zmflow.api.metric_group": ("MetricGroup",),
+    "zmflow.api.metrics": (
+        "Counter",
+        "Distribution",
+        "Meter",
+        "Metric",
+    ),
     "zmflow.api.output_tag": (
         "DEAD_LETTERS",
         "OutputTag",

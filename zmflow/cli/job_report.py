@@ -9,11 +9,19 @@ from zmflow.cli.checkpoints import checkpoints_sentence
 from zmflow.cli.output import print_lines, print_table
 from zmflow.cli.progress import vertex_records, vertex_state
 from zmflow.cli.times import duration_text, now_ms, time_since, when
+from zmflow.protocol.metric_samples import identifier
 
 if TYPE_CHECKING:
     from zmflow.protocol.messages import ExceptionEntry, JobStatus, TaskFailure
+    from zmflow.protocol.metric_samples import VertexMetric
 
 __all__ = ["failure_place", "history_lines", "print_status"]
+
+GAUGE_TEXTS_MAX = 3
+"""Different texts of a gauge's subtasks that its line shows; ``--json`` has all."""
+
+GAUGE_CHARACTERS_MAX = 40
+"""Characters of each of them."""
 
 
 def print_status(status: JobStatus) -> None:
@@ -46,6 +54,9 @@ def print_status(status: JobStatus) -> None:
     )
     print_lines([""])
     _print_subtasks(status)
+    if any(v.metrics for v in status.vertices):
+        print_lines([""])
+        _print_metrics(status)
     if status.exceptions:
         print_lines(["", "Failures, the newest last", *history_lines(status.exceptions)])
     failure = status.failure or (status.exceptions[-1].failure if status.exceptions else None)
@@ -89,6 +100,57 @@ def _print_subtasks(status: JobStatus) -> None:
         ],
         empty="No subtask has a slot yet.",
     )
+
+
+def _print_metrics(status: JobStatus) -> None:
+    print_table(
+        ["Vertex", "Operator", "Metric", "Kind", "Value"],
+        [
+            [v.vertex_id, metric.operator or "-", identifier(metric.groups, metric.name), metric.kind, text]
+            for v in status.vertices
+            for metric in v.metrics
+            for text in [_metric_text(metric)]
+        ],
+        empty="No function has metrics.",
+    )
+
+
+def _metric_text(metric: VertexMetric) -> str:
+    """What a metric of all subtasks comes to.
+
+    >>> from zmflow.protocol.metric_samples import VertexMetric
+    >>> _metric_text(VertexMetric("Map", [], "bad", "counter", 2, count=1200))
+    '1,200'
+    >>> _metric_text(VertexMetric("Map", [], "calls", "meter", 2, count=1200, rate=2.5))
+    '1,200, 2.5 per second'
+    >>> _metric_text(VertexMetric("Map", [], "size", "gauge", 2, min=3, max=5, values=[(0, 3), (1, 5)]))
+    '3 to 5'
+    """
+    if metric.kind == "counter":
+        return _number(metric.count)
+    if metric.kind == "meter":
+        return f"{_number(metric.count)}, {_number(metric.rate)} per second"
+    if metric.kind == "distribution":
+        if not metric.count:
+            return "0"
+        span = f"{_number(metric.min)} to {_number(metric.max)}"
+        return f"{_number(metric.count)}, {span}, mean {_number(metric.mean)}, sum {_number(metric.sum)}"
+    texts = list(dict.fromkeys(" ".join(v.split()) for _, v in metric.values if isinstance(v, str)))
+    shown = [
+        text if len(text) <= GAUGE_CHARACTERS_MAX else text[:GAUGE_CHARACTERS_MAX] + "…" for text in texts
+    ]
+    if len(shown) > GAUGE_TEXTS_MAX:
+        shown[GAUGE_TEXTS_MAX:] = [f"{len(shown) - GAUGE_TEXTS_MAX} more"]
+    if metric.min is not None:
+        least, greatest = _number(metric.min), _number(metric.max)
+        shown.insert(0, least if least == greatest else f"{least} to {greatest}")
+    return ", ".join(shown)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
 
 
 def history_lines(entries: Sequence[ExceptionEntry]) -> Iterator[str]:

@@ -7,6 +7,7 @@ Results go to standard output, everything about them (errors, progress) to stand
 from __future__ import annotations
 
 import json
+import math
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -64,6 +65,8 @@ def plain(value: object) -> object:
         return [plain(item) for item in value]
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # which JSON has no word for
     return value
 
 

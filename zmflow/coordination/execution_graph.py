@@ -8,9 +8,11 @@ from zmflow.coordination.machine import Outcome
 from zmflow.coordination.slot_sharing import SlotSharingManager
 from zmflow.coordination.slots import Subtask
 from zmflow.coordination.states import TASK, TaskEvent
+from zmflow.coordination.vertex_metrics import merged_metrics
 from zmflow.graph.job_graph import JobGraph
 from zmflow.ids import AttemptId, JobId, VertexId, attempt_id
 from zmflow.protocol.messages import SubtaskStatus, TaskCounters, TaskState, VertexStatus
+from zmflow.protocol.metric_samples import VertexMetric
 
 __all__ = ["Execution", "ExecutionGraph"]
 
@@ -138,8 +140,10 @@ class ExecutionGraph:
             for vertex_id, subtasks in self.vertices.items()
         }
 
-    def statuses(self, graph: JobGraph, sharing: SlotSharingManager) -> list[VertexStatus]:
-        """What clients see of every vertex and subtask."""
+    def statuses(
+        self, graph: JobGraph, sharing: SlotSharingManager, *, metrics: bool = False
+    ) -> list[VertexStatus]:
+        """What clients see of every vertex and subtask, and of their functions' metrics."""
         return [
             VertexStatus(
                 vertex.vertex_id,
@@ -149,9 +153,17 @@ class ExecutionGraph:
                 vertex.sharing_group,
                 [_subtask_status(execution, sharing) for execution in self.vertices[vertex.vertex_id]],
                 vertex.co_location_group,
+                self._metrics(vertex.vertex_id) if metrics else [],
             )
             for vertex in graph.vertices
         ]
+
+    def _metrics(self, vertex_id: str) -> list[VertexMetric]:
+        return merged_metrics(
+            (execution.subtask[1], execution.counters.metrics)
+            for execution in self.vertices[vertex_id]
+            if execution.counters is not None
+        )
 
     def accumulators(self) -> list[bytes]:
         """What the tasks that have any accumulated, pickled."""

@@ -55,7 +55,10 @@ def job_summary(job: JobView) -> JobSummary:
 
 
 def job_status(job: JobView, epoch: Epoch, request_id: int, now_ms: int) -> JobStatus:
-    """The job in full, in answer to a request (0: to nobody's)."""
+    """The job in full, in answer to a request (0: to nobody's).
+
+    Metrics are merged for who asks, and when the job has ended; not five times a second for every watcher.
+    """
     times, layout = job.times, job.scheduler.layout
     end_ms = times.ended_ms if times.ended_ms is not None else now_ms
     return JobStatus(
@@ -63,7 +66,9 @@ def job_status(job: JobView, epoch: Epoch, request_id: int, now_ms: int) -> JobS
         request_id,
         job_summary(job),
         _reason(job, now_ms),
-        layout.executions.statuses(layout.graph, layout.sharing),
+        layout.executions.statuses(
+            layout.graph, layout.sharing, metrics=bool(request_id) or times.ended_ms is not None
+        ),
         job.failure,
         0 if times.deployed_ms is None else end_ms - times.deployed_ms,
         job.restarts.history.entries(),

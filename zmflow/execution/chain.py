@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zmflow.api.functions import Function, RuntimeContext, plain_callable
+from zmflow.api.metric_group import operator_scopes
 from zmflow.api.operators import (
     FilterOperator,
     FlatMapOperator,
@@ -37,6 +38,7 @@ from zmflow.execution.chain_state import ChainState
 from zmflow.execution.declared_types import coercer_of, fit_of, projection
 from zmflow.execution.fitting import Fitting, Reject, fitted
 from zmflow.execution.function_sink import FunctionSink
+from zmflow.execution.metric_names import RECORDS_REJECTED
 from zmflow.execution.operator_factory import is_stream_operator, stream_operator
 from zmflow.execution.operator_snapshots import RestoredOperator
 from zmflow.execution.sink_commits import SinkCommits
@@ -112,7 +114,7 @@ class Chain:
         self._operators: list[tuple[int, StreamOperator]] = []
         self._sinks: list[tuple[int, SinkCommits]] = []
         self._codes: dict[str, SegmentCode] = {}
-        self._rejections: dict[str, int] = {}  # rows left out because of an error, by operator
+        self._metric_scopes = operator_scopes([node.name for node in spec.nodes])
         self._current: int | None = None  # the node whose hook runs, when no generated code does
         self._head: Stage | None = None
 
@@ -121,11 +123,6 @@ class Chain:
         """The source at the head, if the chain has one."""
         head = self._spec.nodes[0].operator
         return head if isinstance(head, SourceOperator) else None
-
-    @property
-    def rejections(self) -> dict[str, int]:
-        """How many rows each operator has left out because its function raised for them."""
-        return self._rejections
 
     @property
     def process(self) -> BatchConsumer:
@@ -303,7 +300,7 @@ class Chain:
         node = self._spec.nodes[index]
         if node.on_error == "fail":
             return None
-        log = self._rejections
+        rejected = self.context_of(index).metric_group.counter(RECORDS_REJECTED)
         letters = [
             self._attributed(index, self._outputs[output])
             for output in self._fed_by(index)
@@ -311,7 +308,7 @@ class Chain:
         ]
 
         def reject(row: Any, error: Exception, timestamp_ms: int | None) -> None:
-            log[node.name] = log.get(node.name, 0) + 1
+            rejected.inc()
             if node.on_error == "dead_letter":
                 letter = [(row, f"{type(error).__name__}: {error}")]
                 for consumer in letters:
@@ -487,5 +484,9 @@ class Chain:
 
     def context_of(self, index: int) -> RuntimeContext:
         """The context of one operator of the chain."""
-        name = self._spec.nodes[index].name
-        return replace(self._context, operator_name=name, function_states=self._state.functions(index))
+        return replace(
+            self._context,
+            operator_name=self._spec.nodes[index].name,
+            function_states=self._state.functions(index),
+            metric_group=self._context.metric_group.of_operator(self._metric_scopes[index]),
+        )

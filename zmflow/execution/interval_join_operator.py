@@ -16,6 +16,7 @@ from zmflow.api.timer_service import TimeDomain
 from zmflow.errors import ZmflowError
 from zmflow.execution.error_guard import ProcessCall
 from zmflow.execution.keyed_operator import KeyedOperator
+from zmflow.execution.metric_names import LATE_RECORDS_DROPPED
 from zmflow.execution.stream_operator import MIN_WATERMARK
 from zmflow.state.descriptors import ListStateDescriptor
 from zmflow.state.keyed_states import KeyedListState
@@ -97,7 +98,6 @@ class IntervalJoinProcess(KeyedOperator):
     def __init__(self, spec: IntervalJoinOperator) -> None:
         super().__init__(spec.key_selectors)
         self._spec = spec
-        self.late_records_dropped = 0
 
     def open_function(self, runtime: RuntimeContext) -> list[tuple[ProcessCall, Any]]:
         spec = self._spec
@@ -110,6 +110,7 @@ class IntervalJoinProcess(KeyedOperator):
         self._left = buffer("left-buffer", spec.upper_ms)
         self._right = buffer("right-buffer", -spec.lower_ms)
         self._pair = _PairContext()
+        self._late_records_dropped = runtime.metric_group.counter(LATE_RECORDS_DROPPED)
         self._functions.open(spec.function, runtime)
         self._join = _join_call(spec.function)
         context = self._arriving = _RecordContext()
@@ -165,7 +166,7 @@ class IntervalJoinProcess(KeyedOperator):
 
     def _late(self, tag_id: str | None, value: Any, timestamp: int) -> None:
         if tag_id is None:
-            self.late_records_dropped += 1
+            self._late_records_dropped.inc()
         else:
             self._collector.collect_side(tag_id, value, timestamp)
 

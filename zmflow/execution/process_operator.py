@@ -23,6 +23,7 @@ from zmflow.errors import ProtocolError
 from zmflow.execution.batches import Rows
 from zmflow.execution.collector import Collector
 from zmflow.execution.error_guard import ProcessCall, guarded
+from zmflow.execution.metric_names import RECORDS_REJECTED
 from zmflow.execution.process_contexts import CurrentTime, UnkeyedContext
 from zmflow.execution.stream_operator import OperatorContext, StreamOperator, Timestamps
 from zmflow.execution.user_functions import OpenedFunctions
@@ -71,11 +72,12 @@ class FunctionOperator(StreamOperator):
 
     def __init__(self) -> None:
         self._functions = OpenedFunctions()
-        self.records_rejected = 0
 
     def open(self, context: OperatorContext) -> None:
         self._collector = Collector(context.output)
         self._on_error = context.on_error
+        if context.on_error != "fail":
+            self._rejected = context.runtime.metric_group.counter(RECORDS_REJECTED)
 
     def close(self) -> None:
         self._functions.close()
@@ -84,7 +86,7 @@ class FunctionOperator(StreamOperator):
         return guarded(call, self._on_error, self._reject)
 
     def _reject(self) -> None:
-        self.records_rejected += 1
+        self._rejected.inc()
 
     def _run(self, call: ProcessCall, context: Any, rows: Rows, timestamps: Timestamps) -> None:
         """Call for each record of a batch that has no keys."""

@@ -19,6 +19,7 @@ from zmflow.api.watermark_strategy import (
 )
 from zmflow.errors import ZmflowError
 from zmflow.execution.batches import Rows
+from zmflow.execution.metric_names import RECORDS_REJECTED
 from zmflow.execution.operator_snapshots import SnapshotContext
 from zmflow.execution.stream_operator import (
     MAX_WATERMARK,
@@ -67,7 +68,6 @@ class TimestampsAndWatermarksOperator(StreamOperator):
         self._heard = False  # whether records came since the last look
         self._next_ms = 0
         self._ended = False
-        self.records_rejected = 0
         self.held = False
         """Whether its source pauses to be aligned with others: its silence does not make the stream idle."""
 
@@ -87,6 +87,8 @@ class TimestampsAndWatermarksOperator(StreamOperator):
     def open(self, context: OperatorContext) -> None:
         self._output = context.output
         self._on_error = context.on_error
+        if context.on_error != "fail":
+            self._rejected = context.runtime.metric_group.counter(RECORDS_REJECTED)
         self._next_ms = context.processing_time() + self._interval_ms
         if self._factory is not None:
             self._generator = self._factory()
@@ -196,7 +198,7 @@ class TimestampsAndWatermarksOperator(StreamOperator):
                 assigned += _assigned(assign, [row], before)
                 kept.append(row)
             except Exception as error:  # noqa: BLE001 - whatever user code raises; that is the policy
-                self.records_rejected += 1
+                self._rejected.inc()
                 if self._on_error == "dead_letter":
                     letter = (row, f"{type(error).__name__}: {error}")
                     self._output.emit_side(DEAD_LETTERS.tag_id, [letter], before)

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from zmflow.protocol.checkpoints import SubtaskRestore
+from zmflow.protocol.metric_samples import MetricSample
 
 __all__ = [
     "ChannelTarget",
@@ -116,3 +117,4 @@ class TaskCounters(_Struct, frozen=True):
     bytes_out: int
     busy_ms: int
     backpressured_ms: int
+    metrics: list[MetricSample] = []  # bounded where they are registered

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from zmflow.protocol.metric_samples import VertexMetric
 from zmflow.protocol.parts import JobState, TaskFailure, TaskState
 from zmflow.protocol.resources import ResourceProfile
 
@@ -58,6 +59,7 @@ class VertexStatus(_Struct, frozen=True):
     sharing_group: str
     subtasks: list[SubtaskStatus]
     co_location_group: str = ""
+    metrics: list[VertexMetric] = []  # in answers and of a job that has ended
 
 
 class ExceptionEntry(_Struct, frozen=True):

@@ -45,6 +45,7 @@ from zmflow.runtime.channels import (
     TaskCanceledError,
 )
 from zmflow.runtime.interruption import is_importing, raise_in_thread
+from zmflow.runtime.metric_sampler import MetricSampler
 from zmflow.runtime.shipped_code import install_classes, load_chain
 from zmflow.runtime.source_loop import EnumeratorFailedError, SourceLoop
 from zmflow.runtime.task_accumulators import TaskAccumulators
@@ -112,6 +113,7 @@ class Task:
         self._bytes_in = 0
         self._busy_s = 0.0
         self._log = get_logger()
+        self._metrics = MetricSampler(self._log.warning)
         self._thread = threading.Thread(
             target=self._run, name=f"task-{deployment.vertex_id}-{deployment.subtask_index}", daemon=True
         )
@@ -177,6 +179,7 @@ class Task:
             bytes_out=outputs.bytes_out,
             busy_ms=int(max(0.0, self._busy_s - blocked_s) * 1000),
             backpressured_ms=int(blocked_s * 1000),
+            metrics=self._metrics.samples(),
         )
 
     # -- life --------------------------------------------------------------------------------------
@@ -224,6 +227,7 @@ class Task:
                 else:
                     self._run_input(chain)  # ends with MAX_WATERMARK as well
                 chain.finish()
+                self._metrics.ask_gauges()
                 self._outputs.finish()
                 self._await_checkpoint(chain)
         except BaseException:
@@ -265,6 +269,7 @@ class Task:
             external_resources=self._environment.external_resources,
             job_parameters=self._job_parameters(),
             accumulators=self.accumulators.registered,
+            metric_group=self._metrics.group,
         )
         self._outputs.open(spec, context)
         self._slices = SliceSize(self._outputs.slice_target_ms)
@@ -445,7 +450,7 @@ class Task:
 
     def _idle_wait_s(self, until: float | None) -> float | None:
         """How long nothing has to be done while no input comes; None: for ever."""
-        due = self._outputs.due()
+        due = min(self._outputs.due(), self._metrics.gauges_due_s)
         wait_s = (due if until is None else min(due, until)) - time.perf_counter()
         timer_ms = self._chain.next_processing_time_ms() if self._chain is not None else None
         if timer_ms is not None:
@@ -458,6 +463,7 @@ class Task:
         timer_ms = chain.next_processing_time_ms()
         if timer_ms is not None and timer_ms <= (now_ms := _wall_ms()):
             chain.advance_processing_time(now_ms)
+        self._metrics.ask_due_gauges()
 
     def _process(self, batch: Batch, process: BatchConsumer) -> None:
         """Run a batch through the chain, in slices that leave time for flushing, timers and cancelling."""

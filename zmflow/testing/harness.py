@@ -20,6 +20,9 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from zmflow.api.functions import KeySelector, RuntimeContext
+from zmflow.api.metric_group import MetricGroup
+from zmflow.api.metric_registry import MetricRegistry
+from zmflow.api.metrics import Counter, Distribution, Gauge, Meter
 from zmflow.api.output_tag import OutputTag
 from zmflow.errors import ZmflowError
 from zmflow.execution.batches import Rows
@@ -28,6 +31,7 @@ from zmflow.execution.stream_operator import MAX_WATERMARK, MIN_WATERMARK, Opera
 from zmflow.execution.time_events import StreamStatus, Watermark
 from zmflow.execution.timers import Timer, TimerService
 from zmflow.graph.transformations import ErrorPolicy
+from zmflow.protocol.metric_samples import identifier
 from zmflow.state.backend import KeyedStateBackend
 from zmflow.state.chunks import OperatorSnapshot
 from zmflow.state.descriptors import MapStateDescriptor
@@ -149,6 +153,7 @@ class OperatorHarness:
         groups = key_group_range(subtask_index, max_parallelism, parallelism)
         restored = None if restore is None else _read_snapshot(restore, groups, max_parallelism)
         self._functions = FunctionStates() if restored is None else FunctionStates(restored.operator, 1)
+        self._metrics = MetricRegistry(lambda: self._now_ms / 1000)
         self.runtime_context = RuntimeContext(
             job_id="0" * 32,
             job_name="harness",
@@ -161,6 +166,7 @@ class OperatorHarness:
             host="localhost",
             job_parameters=dict(job_parameters or {}),
             function_states=self._functions,
+            metric_group=MetricGroup(self._metrics, type(operator).__name__),
         )
         context = OperatorContext(
             self.runtime_context,
@@ -321,6 +327,36 @@ class OperatorHarness:
         """What an accumulator of the function has come to; None where there is none of this name."""
         found = self.runtime_context.get_accumulator(name)
         return None if found is None else found.get_local_value()
+
+    def metrics(self) -> dict[str, Any]:
+        """What every metric shows, by its name after those of its groups: ``"cache.hits"``.
+
+        A counter shows its count, a gauge its answer, which is asked for here, a meter ``count`` and ``rate``
+        in virtual time, a distribution ``count``, ``sum``, ``min``, ``max`` and ``mean``. The engine's own
+        metrics of the operator are among them.
+
+        >>> from zmflow.api.functions import MapFunction
+        >>> class Checked(MapFunction[str, int]):
+        ...     def open(self, runtime_context):
+        ...         self.lengths = runtime_context.get_metrics_group().distribution("lengths")
+        ...     def map(self, value):
+        ...         self.lengths.update(len(value))
+        ...         return int(value)
+        >>> harness = OperatorHarness(Checked(), on_error="skip")
+        >>> harness.push_batch(["12", "none"])
+        >>> harness.metrics()["lengths"].mean, harness.metrics()["numRecordsRejected"]
+        (3.0, 1)
+        """
+        shown: dict[str, Any] = {}
+        for key, metric in self._metrics.metrics():
+            if isinstance(metric, Gauge):
+                metric.refresh()
+            name = identifier(key.groups, key.name)
+            if isinstance(metric, Counter):
+                shown[name] = metric.get_count()
+            elif isinstance(metric, (Meter, Distribution, Gauge)):
+                shown[name] = metric.value
+        return shown
 
     def event_time_timers(self) -> list[Timer]:
         """The event-time timers that are set: time, key and namespace, in the order they will fire."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from msgspec.structs import replace
 
 from zmflow.cli.job_report import history_lines, print_status
 from zmflow.cli.output import print_json
@@ -17,6 +19,7 @@ from zmflow.protocol.messages import (
     TaskFailure,
     VertexStatus,
 )
+from zmflow.protocol.metric_samples import VertexMetric
 
 FAILURE = TaskFailure(
     "user",
@@ -95,3 +98,40 @@ def test_json_has_the_whole_history(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed["exceptions"][0]["concurrent"][0]["summary"] == KILLED.summary
     assert (printed["exceptions"][1]["backoff_ms"], printed["notes"]) == (-1, [NOTE])
     assert (printed["summary"]["restarts"], printed["vertices"][0]["co_location_group"]) == (3, "pair")
+
+
+def test_info_shows_the_metrics_of_all_subtasks(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for each, by what its kind has; long texts and many are cut short."""
+    texts: list[tuple[int, int | float | str]] = [(i, f"{i}" * 50) for i in range(5)]
+    metrics = [
+        VertexMetric("Map", [("table", "users")], "hits", "counter", 2, count=12_345),
+        VertexMetric("Map", [], "calls", "meter", 2, count=10, rate=0.5),
+        VertexMetric("Map", [], "size", "distribution", 2, count=4, sum=10, min=1, max=4, mean=2.5),
+        VertexMetric("Map", [], "none", "distribution", 2, count=0, sum=0),
+        VertexMetric("Sink", [], "level", "gauge", 2, min=3, max=3, values=[(0, 3), (1, 3)]),
+        VertexMetric("Sink", [], "state", "gauge", 5, values=texts),
+        VertexMetric("", [], "mixed", "gauge", 3, min=1, max=2.5, values=[(0, 1), (1, 2.5), (2, "off\n")]),
+    ]
+    running = status()
+    vertices = [replace(running.vertices[0], metrics=metrics)]
+    print_status(replace(running, vertices=vertices))
+    lines = capsys.readouterr().out.splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("Vertex  Operator"))
+    rows = [re.split(r" {2,}", line) for line in lines[begin + 1 : begin + 8]]
+    assert rows == [
+        ["v1", "Map", "table.users.hits", "counter", "12,345"],
+        ["v1", "Map", "calls", "meter", "10, 0.5 per second"],
+        ["v1", "Map", "size", "distribution", "4, 1 to 4, mean 2.5, sum 10"],
+        ["v1", "Map", "none", "distribution", "0"],
+        ["v1", "Sink", "level", "gauge", "3"],
+        ["v1", "Sink", "state", "gauge", f"{'0' * 40}…, {'1' * 40}…, {'2' * 40}…, 2 more"],
+        ["v1", "-", "mixed", "gauge", "1 to 2.5, off"],
+    ]
+
+
+def test_numbers_json_has_no_word_for_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python would write NaN and Infinity, which other readers refuse."""
+    metric = VertexMetric("Map", [], "d", "distribution", 1, 1, None, float("inf"), float("nan"), 2.5)
+    print_json(metric)
+    printed = json.loads(capsys.readouterr().out)
+    assert [printed[name] for name in ("sum", "min", "max")] == [None, None, 2.5]

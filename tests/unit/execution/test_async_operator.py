@@ -22,12 +22,14 @@ from zmflow.api.async_functions import (
 from zmflow.api.async_stream import AsyncDataStream
 from zmflow.api.environment import StreamExecutionEnvironment
 from zmflow.api.functions import RuntimeContext
+from zmflow.api.metric_group import MetricGroup
 from zmflow.api.output_tag import OutputTag
 from zmflow.api.time import Time
 from zmflow.api.watermark_strategy import WatermarkGenerator
 from zmflow.errors import JobGraphError, ZmflowError
 from zmflow.execution.async_calls import CallDone
 from zmflow.execution.async_operator import AsyncWaitOperator
+from zmflow.execution.metric_names import RECORDS_REJECTED
 from zmflow.execution.operator_snapshots import SnapshotContext
 from zmflow.execution.stream_operator import MAX_WATERMARK, OperatorContext, Timestamps
 from zmflow.graph.transformations import ErrorPolicy
@@ -73,7 +75,10 @@ class Host:
         self.while_blocked: Callable[[], None] = lambda: pytest.fail("nothing can end the waiting")
         self.operator = AsyncWaitOperator(replace(specification, **changes))
         self.operator.attach(self)
-        runtime = replace(CONTEXT, keyed_state=keyed_state, function_states=functions)
+        self.metrics = MetricGroup()
+        runtime = replace(
+            CONTEXT, keyed_state=keyed_state, function_states=functions, metric_group=self.metrics
+        )
         self.operator.open(OperatorContext(runtime, self, lambda: self.now_ms, on_error=on_error))
 
     # AsyncHost
@@ -414,7 +419,7 @@ def test_errors_need_not_fail_the_job(policy: ErrorPolicy) -> None:
     host._done(number, None, None)
     host.at(100)
     assert host.taken() == [0.5]
-    assert host.operator.records_rejected == 4
+    assert host.metrics.counter(RECORDS_REJECTED).get_count() == 4
     letters = [(value, text.partition(":")[0]) for _, (value, text) in host.side]
     assert letters == (
         []

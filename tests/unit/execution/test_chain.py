@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmflow.api.functions import FlatMapFunction, MapFunction, RuntimeContext, SinkContext, SinkFunction
+from zmflow.api.metric_group import MetricGroup
 from zmflow.api.operators import (
     FilterOperator,
     FlatMapOperator,
@@ -26,6 +28,7 @@ from zmflow.api.sinks import Sink, SinkWriter, WriterContext
 from zmflow.execution.batches import TimedRows
 from zmflow.execution.chain import Chain
 from zmflow.execution.chain_code import ROWS_HELD_MAX
+from zmflow.execution.metric_names import RECORDS_REJECTED
 from zmflow.graph.job_graph import ChainNode, ChainOutput, ChainSpec
 from zmflow.graph.partitioners import ForwardPartitioner
 
@@ -47,12 +50,26 @@ def linear(*operators: Any) -> ChainSpec:
     return ChainSpec(nodes, [ChainOutput("e", len(nodes) - 1, ForwardPartitioner(), 100)])
 
 
+class Counting(MapFunction[int, int]):
+    """Counts its calls, each as so many."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self.calls = runtime_context.get_metrics_group().counter("calls")
+
+    def map(self, value: int) -> int:
+        self.calls.inc(self.step)
+        return value
+
+
 class Opened:
     """A chain with its output gathered."""
 
-    def __init__(self, spec: ChainSpec) -> None:
+    def __init__(self, spec: ChainSpec, context: RuntimeContext = CONTEXT) -> None:
         self.batches: list[list[Any]] = []
-        self.chain = Chain(spec, CONTEXT, [self._take] * len(spec.outputs), lambda *_: None)
+        self.chain = Chain(spec, context, [self._take] * len(spec.outputs), lambda *_: None)
         self.chain.open()
 
     def _take(self, rows: Sequence[Any]) -> None:
@@ -342,12 +359,24 @@ def test_rows_that_raise_are_skipped(timed: bool):
         FilterOperator(lambda n: 5 // (n - 12) or True),
         FlatMapOperator(lambda n: (10 // (n - 4 - i) for i in range(2))),
     )
-    opened = Opened(spec)
+    metrics = MetricGroup()
+    opened = Opened(spec, replace(CONTEXT, metric_group=metrics))
     rows = [0, 1, 2, 3]
     opened.chain.process(TimedRows(rows, rows) if timed else rows)
     left = [row for batch in opened.batches for row in (batch.rows if timed else batch)]
     assert left == [10 // 2, 10 // 1]
-    assert opened.chain.rejections == {"op0": 1, "op1": 1, "op2": 1}
+    for operator in ("op0", "op1", "op2"):
+        assert metrics.of_operator(operator).counter(RECORDS_REJECTED).get_count() == 1
+
+
+def test_operators_of_the_same_name_have_metrics_of_their_own():
+    """The second of a name is told from the first, and each is reached through its own context."""
+    metrics = MetricGroup()
+    nodes = [ChainNode(f"o{i}", "Map", MapOperator(Counting(10**i)), i - 1) for i in range(2)]
+    spec = ChainSpec(nodes, [ChainOutput("e", 1, ForwardPartitioner(), 100)])
+    Opened(spec, replace(CONTEXT, metric_group=metrics)).chain.process([1, 2, 3])
+    counts = [metrics.of_operator(name).counter("calls").get_count() for name in ("Map", "Map (2)")]
+    assert counts == [3, 30]
 
 
 def test_rows_that_raise_go_to_the_dead_letters():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from test_chain import CONTEXT
 
 from zmflow import OutputTag, ProcessFunction, Types
 from zmflow.api.collections import CollectionSource
+from zmflow.api.metrics import MetricGroup
 from zmflow.api.operators import (
     FilterOperator,
     FlatMapOperator,
@@ -20,6 +22,7 @@ from zmflow.api.output_tag import DEAD_LETTERS
 from zmflow.api.process_operators import ProcessOperator
 from zmflow.execution.batches import TimedRows
 from zmflow.execution.chain import Chain
+from zmflow.execution.metric_names import RECORDS_REJECTED
 from zmflow.graph.job_graph import ChainNode, ChainOutput, ChainSpec
 from zmflow.graph.partitioners import ForwardPartitioner
 
@@ -51,14 +54,16 @@ def run(operator: Any, rows: list[Any], policy: Any, *, timed: bool = False) -> 
     outputs = [
         ChainOutput(tag, 0, ForwardPartitioner(), 100, tag, LONGS if tag != "" else None) for tag in got
     ]
+    context = replace(CONTEXT, metric_group=MetricGroup())
     node = ChainNode("o", "op", operator, -1, policy, LONGS)
-    chain = Chain(ChainSpec([node], outputs), CONTEXT, [taker(tag) for tag in got], lambda *_: None)
+    chain = Chain(ChainSpec([node], outputs), context, [taker(tag) for tag in got], lambda *_: None)
     chain.open()
     batch: Any = TimedRows(rows, list(range(len(rows)))) if timed else rows
     chain.process(batch)
     chain.close(completed=True)
     if policy != "fail":
-        assert chain.rejections == ({"op": 1} if len(got[SIDE.tag_id]) == 0 else {"op": 2})
+        rejected = chain.context_of(0).metric_group.counter(RECORDS_REJECTED)
+        assert rejected.get_count() == (1 if len(got[SIDE.tag_id]) == 0 else 2)
     return got
 
 

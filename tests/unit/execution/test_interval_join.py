@@ -152,5 +152,5 @@ def test_late_records_without_a_tag_are_counted() -> None:
     harness.watermark(10)
     harness.push(("a", 9), 9)
     harness.push_second(("a", 10), 10)
-    assert operator.late_records_dropped == 1
+    assert harness.metrics()["numLateRecordsDropped"] == 1
     assert harness.output() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmflow.api.functions import RuntimeContext
+from zmflow.api.metric_group import MetricGroup
 from zmflow.api.time import Duration
 from zmflow.api.watermark_strategy import (
     NO_TIMESTAMP,
@@ -20,6 +22,7 @@ from zmflow.api.watermark_strategy import (
     WatermarkStrategy,
 )
 from zmflow.errors import ZmflowError
+from zmflow.execution.metric_names import RECORDS_REJECTED
 from zmflow.execution.stream_operator import MAX_WATERMARK, OperatorContext, Timestamps
 from zmflow.execution.timestamps_operator import TimestampsAndWatermarksOperator
 from zmflow.graph.transformations import ErrorPolicy
@@ -37,7 +40,9 @@ class Drive:
         self.out: list[Any] = []
         self.side: list[Any] = []
         self.operator = TimestampsAndWatermarksOperator(WatermarksOperator(strategy, interval_ms))
-        self.operator.open(OperatorContext(CONTEXT, self, lambda: self.now_ms, on_error=on_error))
+        self.metrics = MetricGroup()
+        runtime = replace(CONTEXT, metric_group=self.metrics)
+        self.operator.open(OperatorContext(runtime, self, lambda: self.now_ms, on_error=on_error))
 
     def emit(self, rows: Sequence[Any], timestamps: Timestamps) -> None:
         self.out += list(rows) if timestamps is None else list(zip(rows, timestamps, strict=True))
@@ -158,7 +163,7 @@ def test_a_record_without_a_timestamp_need_not_fail_the_job(policy: ErrorPolicy)
     drive.push("1", "x", "3")
     drive.push("y", timestamps=[7])
     assert drive.taken() == [("1", 1), ("3", 3)]
-    assert drive.operator.records_rejected == 2
+    assert drive.metrics.counter(RECORDS_REJECTED).get_count() == 2
     letters = [(tag, row[0], row[1][:10], timestamps) for tag, row, timestamps in drive.side]
     assert letters == (
         []

@@ -12,6 +12,7 @@ from zmflow.protocol.checkpoints import (
     SubtaskRestore,
 )
 from zmflow.protocol.messages import ResultPartition, TaskCounters
+from zmflow.protocol.metric_samples import MetricSample, VertexMetric
 from zmflow.protocol.versions import Versions
 
 __all__ = ["SAMPLES"]
@@ -19,11 +20,28 @@ __all__ = ["SAMPLES"]
 _VERSIONS = Versions(2, "3.11", "0.1.0")
 _ENDPOINT = m.DataEndpoint("host-1", "ipc:///run/w", "tcp://10.0.0.1:4000")
 _FAILURE = m.TaskFailure("user", "ValueError: bad", "h", "map", "parse", 3, "user tb", "full tb", "look")
-_COUNTERS = TaskCounters("9f/v1/0/0", 10, 20, 300, 400, 5, 6)
+_SAMPLE = MetricSample("map", [("cache", ""), ("table", "users")], "hits", "meter", 7, 1.5, 2, 3, 4, "warm")
+_COUNTERS = TaskCounters("9f/v1/0/0", 10, 20, 300, 400, 5, 6, [_SAMPLE])
 _RESOURCES = m.ResourceProfile(1500, 2**31, 2**29, (("fpga", 1), ("gpu", 2)))
 _SUMMARY = m.JobSummary("9f", "word count", "RUNNING", 1_700_000_000_000, 0, 4, 3, 1, 2)
 _SUBTASK = m.SubtaskStatus(0, "RUNNING", 0, "h", "tm-1", 1, "a1-1", 10, 20, 300, 400, 5, 6, 1_700_000_000_100)
-_VERTEX = m.VertexStatus("v1", "source → map", ["source", "map"], 1, "default", [_SUBTASK], "cache")
+_METRIC = VertexMetric(
+    "map",
+    [("cache", ""), ("table", "users")],
+    "hits",
+    "meter",
+    2,
+    7,
+    1.5,
+    2,
+    3,
+    4,
+    2.5,
+    [(0, 3), (1, "warm")],
+)
+_VERTEX = m.VertexStatus(
+    "v1", "source → map", ["source", "map"], 1, "default", [_SUBTASK], "cache", [_METRIC]
+)
 _EXCEPTION = m.ExceptionEntry(
     1_700_000_000_200, _FAILURE, "tm-1", 1, ["source → map"], 2, 4, 1000, [_FAILURE]
 )

@@ -11,6 +11,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
+from zmflow.api import metric_registry
 from zmflow.api.functions import MapFunction, RuntimeContext
 from zmflow.api.operators import MapOperator, SinkFunctionOperator, SinkOperator, SourceOperator
 from zmflow.api.sinks import Sink, SinkWriter, WriterContext
@@ -390,3 +391,76 @@ def test_back_pressure_counts_the_wait_that_is_not_over() -> None:
     settled = permits.blocked_s
     assert settled > 0.02
     assert permits.blocked_s == settled
+
+
+class Watched(MapFunction[int, int]):
+    """Registers a gauge that is an index into what it has been asked."""
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self.asked = 0
+        self.thread = threading.get_ident()
+        group = runtime_context.get_metrics_group()
+        group.gauge("asked", self.ask)
+        self.calls = group.counter("calls")
+
+    def ask(self) -> int:
+        assert threading.get_ident() == self.thread
+        self.asked += 1
+        return self.asked
+
+    def map(self, value: int) -> int:
+        self.calls.inc(value)
+        return value
+
+
+def shown(running: Task) -> dict[str, Any]:
+    """The task's metrics by name."""
+    return {
+        sample.name: sample.value if sample.kind == "gauge" else sample.count
+        for sample in running.counters().metrics
+    }
+
+
+def test_gauges_are_asked_while_no_input_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the task's own thread, again and again; a last time when the input has ended."""
+    monkeypatch.setattr(metric_registry, "GAUGE_INTERVAL_S", 0.01)
+    environment = Environment()
+    running = task(environment, MapOperator(Watched()), SinkFunctionOperator(SEEN_APPEND), gates=(1,))
+    channel = LocalChannel(running.gates[0][0], permits=100)
+    running.start()
+    wait_until(lambda: shown(running).get("asked", 0) >= 3)
+    assert shown(running)["calls"] == 0
+    channel.send([3, 4])
+    wait_until(lambda: shown(running)["calls"] == 7)
+    before = shown(running)["asked"]
+    channel.end()
+    assert environment.end() == ("FINISHED", None)
+    assert shown(running)["asked"] > before
+
+
+class Hanging(MapFunction[int, int]):
+    """Has a gauge that does not return."""
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        runtime_context.get_metrics_group().gauge("hangs", self.hang)
+
+    def hang(self) -> None:
+        SEEN.append("asked")
+        while True:
+            pass
+
+    def map(self, value: int) -> int:
+        return value
+
+
+def test_a_gauge_that_never_returns_does_not_outlive_its_task() -> None:
+    """It is code of the user like any other: the task waits for it, and it is interrupted."""
+
+    environment = Environment()
+    running = task(environment, MapOperator(Hanging()), SinkFunctionOperator(SEEN_APPEND), gates=(1,))
+    running.start()
+    wait_until(lambda: SEEN == ["asked"])
+    assert running.counters().metrics == []
+    running.cancel()
+    running.interrupt()
+    assert environment.end()[0] == "CANCELED"

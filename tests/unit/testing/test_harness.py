@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from zmflow.api.functions import CoMapFunction, FilterFunction, FlatMapFunction, MapFunction
+from zmflow.api.metrics import DistributionValue, MeterValue
 from zmflow.api.output_tag import OutputTag
 from zmflow.api.process_functions import KeyedProcessFunction
 from zmflow.errors import JobGraphError, ZmflowError
@@ -185,3 +186,49 @@ def test_accumulators_and_job_parameters_are_there() -> None:
     harness.push_batch([1, 2])
     assert (harness.values(), harness.accumulator("seen")) == ([3, 6], 2)
     assert harness.accumulator("other") is None
+
+
+class Measuring(MapFunction[int, int]):
+    """One metric of each kind, in groups."""
+
+    def open(self, runtime_context: Any) -> None:
+        group = runtime_context.get_metrics_group()
+        self.seen = group.counter("seen")
+        self.values = group.add_group("input").distribution("values")
+        self.calls = group.add_group("table", "users").meter("calls")
+        self.last = 0
+        group.gauge("last", lambda: self.last)
+
+    def map(self, value: int) -> int:
+        self.seen.inc()
+        self.values.update(value)
+        self.calls.mark_event()
+        self.last = value
+        return value
+
+
+def test_metrics_are_read_by_name_in_virtual_time() -> None:
+    """Gauges are asked when the test looks; the rate of a meter is that of the harness's clock."""
+    harness = OperatorHarness(Measuring())
+    harness.push_batch([4, 2])
+    harness.processing_time(4_000)
+    assert harness.metrics() == {
+        "seen": 2,
+        "input.values": DistributionValue(count=2, sum=6, min=2, max=4),
+        "table.users.calls": MeterValue(count=2, rate=0.5),
+        "last": 2,
+    }
+
+
+def test_the_error_of_a_gauge_comes_out() -> None:
+    """A job goes on without it; a test wants to know."""
+
+    class Broken(MapFunction[int, int]):
+        def open(self, runtime_context: Any) -> None:
+            runtime_context.get_metrics_group().gauge("broken", lambda: 1 // 0)
+
+        def map(self, value: int) -> int:
+            return value
+
+    with pytest.raises(ZeroDivisionError):
+        OperatorHarness(Broken()).metrics()

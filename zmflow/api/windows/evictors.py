@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from zmflow.api.metric_group import MetricGroup
 from zmflow.api.time import TimeAmount, whole_millis
 from zmflow.api.windows.window import NO_TIMESTAMP, Window
 from zmflow.errors import JobGraphError
@@ -57,7 +58,7 @@ class Evictor(ABC, Generic[T, W]):
             """How far event time has come."""
 
         @abstractmethod
-        def get_metric_group(self) -> Any:
+        def get_metric_group(self) -> MetricGroup:
             """The metric group of the operator."""
 
     def evict_before(

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
+from zmflow.api.metric_group import MetricGroup
 from zmflow.api.windows.window import Window
 
 __all__ = ["QuietTrigger", "Trigger", "TriggerResult"]
@@ -52,7 +53,7 @@ class Trigger(ABC, Generic[T, W]):
             """How far event time has come."""
 
         @abstractmethod
-        def get_metric_group(self) -> Any:
+        def get_metric_group(self) -> MetricGroup:
             """The metric group of the operator."""
 
         @abstractmethod

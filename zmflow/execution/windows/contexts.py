@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from zmflow.api.functions import RuntimeContext
+from zmflow.api.metric_group import MetricGroup
 from zmflow.api.windows.assigner import WindowAssigner
 from zmflow.api.windows.evictors import Evictor
 from zmflow.api.windows.functions import ProcessAllWindowFunction
@@ -86,11 +87,8 @@ class WindowContext(Trigger.OnMergeContext, WindowAssigner.WindowAssignerContext
     def get_runtime_context(self) -> RuntimeContext:
         return self._runtime
 
-    def get_metric_group(self) -> Any:
-        getter = getattr(self._runtime, "get_metric_group", None)
-        if getter is None:
-            raise ZmflowError("Operators have no metric groups yet.", hint="Use an accumulator to count.")
-        return getter()
+    def get_metric_group(self) -> MetricGroup:
+        return self._runtime.metric_group
 
     def register_processing_time_timer(self, time: int) -> None:
         self._timers.register_processing_time_timer(time, self.window)

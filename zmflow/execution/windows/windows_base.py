@@ -19,6 +19,7 @@ from zmflow.api.windows.window import Window
 from zmflow.execution.batches import Rows
 from zmflow.execution.collector import Collector
 from zmflow.execution.keyed_runtime import keyed_runtime
+from zmflow.execution.metric_names import LATE_RECORDS_DROPPED, RECORDS_REJECTED
 from zmflow.execution.stream_operator import OperatorContext, StreamOperator, Timestamps
 from zmflow.execution.user_functions import OpenedFunctions
 from zmflow.execution.windows.accumulation import Accumulation, accumulation_of
@@ -103,14 +104,12 @@ class OpenedWindows:
 class WindowsBase(StreamOperator):
     """Opening, late records, records that functions raise for, closing.
 
-    ``num_late_records_dropped`` counts records that came too late and have no side output to go to,
-    ``records_rejected`` those that a function raised for and the job goes on without.
+    Two metrics: records that came too late and have no side output to go to, and those that a function
+    raised for and the job goes on without.
     """
 
     def __init__(self, specification: WindowOperator) -> None:
         self.specification = specification
-        self.num_late_records_dropped = 0
-        self.records_rejected = 0
         self._functions = OpenedFunctions()
         self._lateness_ms = specification.allowed_lateness_ms
         self._late_tag = specification.late_tag
@@ -120,6 +119,10 @@ class WindowsBase(StreamOperator):
         self._collector = Collector(context.output)
         self._batch_mode = context.batch_mode
         self._on_error = context.on_error
+        metrics = context.runtime.metric_group
+        self._late_records_dropped = metrics.counter(LATE_RECORDS_DROPPED)
+        if context.on_error != "fail":
+            self._rejected = metrics.counter(RECORDS_REJECTED)
 
     @property
     def keyed_state(self) -> KeyedStateBackend:
@@ -150,14 +153,14 @@ class WindowsBase(StreamOperator):
         try:
             self.take((value,), None if timestamp is None else (timestamp,))
         except Exception as error:  # noqa: BLE001 - whatever user code raises; that is the policy
-            self.records_rejected += 1
+            self._rejected.inc()
             if self._on_error == "dead_letter":
                 letter = (value, f"{type(error).__name__}: {error}")
                 self._collector.collect_side(DEAD_LETTERS.tag_id, letter, timestamp)
 
     def _late(self, value: Any, timestamp: int) -> None:
         if self._late_tag is None:
-            self.num_late_records_dropped += 1
+            self._late_records_dropped.inc()
         else:
             self._collector.collect_side(self._late_tag, value, timestamp)
 

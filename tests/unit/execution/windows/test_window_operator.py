@@ -57,12 +57,12 @@ def test_late_records_are_counted_or_go_to_the_side_output() -> None:
     harness = harness_of(TUMBLING)
     harness.watermark(9)
     harness.push_batch([("a", 1), ("a", 2)], [9, 10])
-    assert harness._operator.num_late_records_dropped == 1
+    assert harness.metrics()["numLateRecordsDropped"] == 1
     tagged = harness_of(TUMBLING, late_tag="late")
     tagged.watermark(9)
     tagged.push(("a", 1), 9)
     assert tagged.side_output(OutputTag("late")) == [(("a", 1), 9)]
-    assert tagged._operator.num_late_records_dropped == 0
+    assert tagged.metrics()["numLateRecordsDropped"] == 0
 
 
 def test_records_within_the_allowed_lateness_fire_their_window_again() -> None:
@@ -75,7 +75,7 @@ def test_records_within_the_allowed_lateness_fire_their_window_again() -> None:
     harness.watermark(14)
     harness.push(("a", 4), 4)
     assert len(harness.values()) == 3
-    assert harness._operator.num_late_records_dropped == 1
+    assert harness.metrics()["numLateRecordsDropped"] == 1
 
 
 def test_purging_forgets_contents_and_keeps_the_window() -> None:
@@ -327,6 +327,7 @@ def test_a_trigger_of_the_job_keeps_state_and_timers_of_each_window() -> None:
         def on_element(self, element: Any, timestamp: int, window: Any, ctx: Any) -> TriggerResult:
             seen = ctx.get_partitioned_state(self.seen)
             seen.update((seen.value() or 0) + 1)
+            ctx.get_metric_group().counter("asked").inc()
             ctx.register_event_time_timer(window.start + 5)
             if element[1] < 0:
                 return TriggerResult.PURGE
@@ -351,6 +352,7 @@ def test_a_trigger_of_the_job_keeps_state_and_timers_of_each_window() -> None:
     assert harness.values() == [("a", [3]), ("a", [3]), ("a", [4])]
     assert len(cleared) == 2
     assert list(harness.keyed_state.keys("seen", cleared[0])) == []
+    assert harness.metrics()["asked"] == 4
 
 
 @pytest.mark.parametrize("assigner", [TUMBLING, EventTimeSessionWindows(10)])
@@ -367,7 +369,7 @@ def test_records_that_functions_raise_for_can_be_left_out(assigner: Any) -> None
         harness.push_batch([("a", 1), ("a", 0), ("a", 2)], [0, 1, 2])
         harness.watermark(30)
         assert harness.values() == [("a", 3)]
-        assert harness._operator.records_rejected == 1
+        assert harness.metrics()["numRecordsRejected"] == 1
         letters = [record.value for record in harness.side_output(DEAD_LETTERS)]
         assert letters == ([(("a", 0), "ValueError: zero")] if policy == "dead_letter" else [])
     with pytest.raises(ValueError, match="zero"):
