@@ -10,7 +10,7 @@ from test_chain import CONTEXT
 
 from zmflow import OutputTag, ProcessFunction, Types
 from zmflow.api.collections import CollectionSource
-from zmflow.api.metrics import MetricGroup
+from zmflow.api.metric_group import MetricGroup
 from zmflow.api.operators import (
     FilterOperator,
     FlatMapOperator,
