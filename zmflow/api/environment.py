@@ -35,6 +35,7 @@ from zmflow.api.sources import Source
 from zmflow.api.types import TypeInformation
 from zmflow.api.watermark_strategy import WatermarksOperator, WatermarkStrategy
 from zmflow.config import Settings, load_settings
+from zmflow.config.checkpoint_options import CHECKPOINT_INTERVAL
 from zmflow.config.options import (
     AUTO_WATERMARK_INTERVAL,
     BUFFER_TIMEOUT,
@@ -397,8 +398,8 @@ class StreamExecutionEnvironment(EnvironmentSettings, EnvironmentSources):
 
     def _job_graph(self, job_name: str) -> JobGraph:
         graph = self._stream_graph()
-        _validate(graph)
         mode, settings = self._runtime_mode(), self._settings
+        _validate(graph, checkpoints=mode == "STREAMING" and settings[CHECKPOINT_INTERVAL] > 0)
         if settings[RUNTIME_MODE] != mode:
             settings = settings.with_values({RUNTIME_MODE.key: mode}, _PROGRAM)
         py_files = [*self._py_files, *listed_py_files(self._settings[PYTHON_FILES])]
@@ -464,12 +465,12 @@ def _combining_edge(edge: StreamEdge, aggregate: KeyedAggregateOperator) -> Stre
     return replace(edge, partitioner=replace(edge.partitioner, combine=aggregate))
 
 
-def _validate(graph: StreamGraph) -> None:
+def _validate(graph: StreamGraph, *, checkpoints: bool) -> None:
     for node in graph.nodes.values():
         if isinstance(node.operator, SourceOperator):
             node.operator.source.validate()
         elif isinstance(node.operator, SinkOperator):
-            node.operator.sink.validate()
+            node.operator.sink.validate_for(checkpoints=checkpoints)
 
 
 def _parallelism_of(node: Node) -> int:

@@ -8,6 +8,8 @@ what is written and not visible yet (``prepare_commit``). They are part of the c
 complete, the ``Committer`` makes them visible; after a failure those of the restored checkpoint are committed
 once more, so committing must be idempotent. Without checkpoints, and in BATCH mode, the end of the input
 commits.
+
+``zmflow.testing.sink_tests`` holds a sink to this.
 """
 
 from __future__ import annotations
@@ -31,11 +33,15 @@ class WriterContext:
     """What the engine offers a ``SinkWriter``.
 
     ``emit_to_client`` sends rows to the client that runs the job and blocks while that client is
-    slow; ``finished`` marks the subtask's last call. Only collect sinks use it.
+    slow; ``finished`` marks the subtask's last call. Only collect sinks use it. ``checkpoints`` says whether
+    checkpoints commit, or the end of the input alone. ``processing_time`` is the clock of the writer's
+    timers, in milliseconds since 1970.
     """
 
     runtime_context: RuntimeContext
     emit_to_client: Callable[[str, Sequence[Any], bool], None]
+    checkpoints: bool = False
+    processing_time: Callable[[], int] = lambda: 0
 
     @property
     def restored_checkpoint_id(self) -> int | None:
@@ -74,6 +80,13 @@ class SinkWriter(ABC, Generic[T_contra]):
         The elements are pickled, and dealt out anew where the parallelism changes; see ``restore_writer``.
         """
         return ()
+
+    def next_processing_time_ms(self) -> int | None:
+        """When ``advance_processing_time`` has something to do; None: never. Asked after every batch."""
+        return None
+
+    def advance_processing_time(self, now_ms: int) -> None:
+        """The clock has reached the time that ``next_processing_time_ms`` named."""
 
     def close(self, completed: bool) -> None:
         """Called once. ``completed`` is false when the task failed or was cancelled: clean up."""
@@ -147,3 +160,7 @@ class Sink(ABC, Generic[T_contra]):
 
     def validate(self) -> None:
         """Called by the client before submission: raise a ``ZmflowError`` for what is wrong already."""
+
+    def validate_for(self, *, checkpoints: bool) -> None:  # noqa: ARG002 - of the interface
+        """What the client calls: ``validate`` for sinks that do not care whether checkpoints commit."""
+        self.validate()

@@ -3,6 +3,11 @@
 from zmflow.api.collect import CollectSink
 from zmflow.api.collections import CollectionSource, SequenceSource
 from zmflow.api.console import PrintSink
+from zmflow.connectors.bucket_assigner import (
+    BasePathBucketAssigner,
+    BucketAssigner,
+    DateTimeBucketAssigner,
+)
 from zmflow.connectors.file_formats import StreamFormat
 from zmflow.connectors.file_sink import CsvFileSink, Encoder, FileSink, JsonLinesFileSink, TextFileSink
 from zmflow.connectors.file_source import (
@@ -13,21 +18,28 @@ from zmflow.connectors.file_source import (
     JsonLinesSource,
     TextFileSource,
 )
+from zmflow.connectors.part_names import OutputFileConfig
+from zmflow.connectors.rolling_policy import RollingPolicy
 from zmflow.connectors.socket_source import SocketTextSource
 
 __all__ = [
+    "BasePathBucketAssigner",
     "BinaryFileSource",
+    "BucketAssigner",
     "CollectSink",
     "CollectionSource",
     "CsvFileSink",
     "CsvFileSource",
+    "DateTimeBucketAssigner",
     "Encoder",
     "FileSink",
     "FileSource",
     "FixedSizeRecordSource",
     "JsonLinesFileSink",
     "JsonLinesSource",
+    "OutputFileConfig",
     "PrintSink",
+    "RollingPolicy",
     "SequenceSource",
     "SocketTextSource",
     "StreamFormat",

@@ -1,52 +1,45 @@
 """Sinks that write directories of part files: text, JSON lines, CSV.
 
-Subtask i writes ``part-i``. Until it has everything, the file has a hidden temporary name in the same
-directory; it is renamed when the task completes and removed when it fails, so a part file is never
-half of one. A task that is restarted writes its part anew, replaces that of its last attempt, and removes
-what that attempt left when it was killed. A directory that holds part files already is refused, unless
-``overwrite`` is given; the parts of the earlier job are then replaced, and those it had more of are removed.
+Each subtask writes its own parts. Until a part is committed, its file has a hidden name; a rename makes it
+visible, so a part file is never half of one. Checkpoints commit what was closed before them. Without
+checkpoints, and in BATCH mode, the end of the input commits: subtask i then writes ``part-i``, and a task
+that is restarted writes it anew and replaces that of its last attempt.
+
+A directory that holds part files already is refused unless checkpoints commit, because names could be the
+same; with ``overwrite`` the parts of the earlier job are replaced, and those it had more of are removed.
+Sinks that share a directory need prefixes or suffixes that differ.
 """
 
 from __future__ import annotations
 
-import csv
-import glob
-import io
-import os
-import re
+import copy
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from operator import attrgetter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, Self, TypeVar
 
 import msgspec
 
 from zmflow.api.sinks import Sink, SinkWriter, WriterContext
+from zmflow.connectors.bucket_assigner import BasePathBucketAssigner, BucketAssigner
+from zmflow.connectors.csv_encoder import CsvEncoder
 from zmflow.connectors.file_listing import PathLike, os_failure
+from zmflow.connectors.part_file_writer import PartFileOptions, PartFileWriter, parts_below
+from zmflow.connectors.part_files import OpenPart, PartCommitter, PartEncoder
+from zmflow.connectors.part_names import OutputFileConfig
+from zmflow.connectors.rolling_policy import RollingPolicy
 from zmflow.errors import ConnectorError
 
-__all__ = [
-    "CsvFileSink",
-    "Encoder",
-    "FileSink",
-    "FileSinkBuilder",
-    "JsonLinesFileSink",
-    "PartFileWriter",
-    "TextFileSink",
-]
+__all__ = ["CsvFileSink", "Encoder", "FileSink", "FileSinkBuilder", "JsonLinesFileSink", "TextFileSink"]
 
 T = TypeVar("T")
 
 BatchEncoder = Callable[[Sequence[T]], bytes]
 """What a batch of records looks like in the file."""
 
-WRITE_BUFFER_SIZE_BYTES = 256 * 1024
-"""Batches may be single records; this many bytes go to the system at a time."""
-
-_PART = re.compile(r"part-(\d+)(\.[\w.]+)?")
-_LEFTOVER = re.compile(r"\.part-(?P<number>\d+)(?P<suffix>.*)\.inprogress-[^-]+-(?P<attempt>\d+)")
+CHECK_INTERVAL_MS = 60_000
+"""Flink's: how often the rolling policy is asked whether time has come."""
 
 
 class FileSink(Sink[T], Generic[T]):
@@ -55,33 +48,68 @@ class FileSink(Sink[T], Generic[T]):
     Args:
         path: the directory; made when it is missing.
         overwrite: replace the part files of an earlier job.
-        suffix: what follows ``part-<subtask>``: ``.csv``.
+        suffix: what part names end with: ``.csv``.
+
+    The ``with_`` methods return a sink that differs in one thing:
+
+    >>> sink = TextFileSink("out").with_rolling_policy(RollingPolicy.on_checkpoint_rolling_policy())
     """
 
     name = "FileSink"
 
     def __init__(self, path: PathLike, *, overwrite: bool = False, suffix: str = "") -> None:
-        if "/" in suffix:
-            raise ConnectorError(f"The suffix of part files holds a slash: {suffix!r}.")
         self._directory = str(Path(path).absolute())
         self._overwrite = overwrite
-        self._suffix = suffix
+        self._names = OutputFileConfig(part_suffix=suffix)
+        self._buckets: BucketAssigner[Any] = BasePathBucketAssigner()
+        self._rolling: RollingPolicy | None = None
+        self._check_interval_ms = CHECK_INTERVAL_MS
 
     @staticmethod
     def for_row_format(base_path: PathLike, encoder: Encoder) -> FileSinkBuilder:
         """A builder, as PyFlink spells it."""
         return FileSinkBuilder(base_path, encoder)
 
+    def with_bucket_assigner(self, assigner: BucketAssigner[T]) -> Self:
+        """Write each record into a directory below the sink's that the assigner chooses."""
+        return self._with(_buckets=assigner)
+
+    def with_rolling_policy(self, policy: RollingPolicy) -> Self:
+        """Close parts and begin others by this policy.
+
+        By default after 128 MiB or a minute where checkpoints commit, else only at the end of the input.
+        """
+        return self._with(_rolling=policy)
+
+    def with_bucket_check_interval(self, interval: int) -> Self:
+        """How often, in milliseconds, the rolling policy is asked whether time has come: each minute."""
+        if interval <= 0:
+            raise ConnectorError(f"The bucket check interval is {interval} ms: it must be greater than 0.")
+        return self._with(_check_interval_ms=interval)
+
+    def with_output_file_config(self, config: OutputFileConfig) -> Self:
+        """Choose what names of parts begin and end with."""
+        return self._with(_names=config)
+
+    def _with(self, **values: object) -> Self:
+        other = copy.copy(self)
+        other.__dict__.update(values)
+        return other
+
     def validate(self) -> None:
         """Refuses a path that is not a directory, and one with part files unless ``overwrite``."""
+        self.validate_for(checkpoints=False)
+
+    def validate_for(self, *, checkpoints: bool) -> None:
+        """Part files do not matter where checkpoints commit: names differ from job to job."""
         try:
-            names = sorted(os.listdir(self._directory))  # noqa: PTH208 - names are what is looked at
+            names = [path.name for path in parts_below(Path(self._directory), self._buckets)]
         except FileNotFoundError:
             return
         except OSError as error:
             raise os_failure("The output directory cannot be used", self._directory, error) from None
-        parts = [name for name in names if _PART.fullmatch(name)]
-        if parts and not self._overwrite:
+        parts = sorted(name for name in names if self._names.subtask_of(name, any_suffix=True) is not None)
+        if parts and not self._overwrite and not checkpoints:
             raise ConnectorError(
                 "The output directory holds part files already.",
                 detail=f"{self._directory}: {parts[0]}"
@@ -90,113 +118,50 @@ class FileSink(Sink[T], Generic[T]):
             )
 
     def create_writer(self, context: WriterContext) -> SinkWriter[T]:
-        runtime = context.runtime_context
-        return PartFileWriter(
+        return self.restore_writer(context, ())
+
+    def restore_writer(self, context: WriterContext, states: Sequence[OpenPart]) -> SinkWriter[T]:
+        return PartFileWriter(self._options(), self._open_encoder, context, states)
+
+    def create_committer(self) -> PartCommitter:
+        return PartCommitter(Path(self._directory))
+
+    def _options(self) -> PartFileOptions:
+        return PartFileOptions(
             Path(self._directory),
-            self._suffix,
-            runtime.subtask_index,
-            runtime.parallelism,
-            runtime.job_id[:8],
-            runtime.attempt_number,
-            self._create_encoder(),
-            overwrite=self._overwrite,
+            self._names,
+            self._buckets,
+            self._rolling,
+            self._check_interval_ms,
+            self._overwrite,
         )
 
     @abstractmethod
+    def _open_encoder(self, file: BinaryIO) -> PartEncoder[T]:
+        """Begin a part; called in the worker."""
+
+
+class RowFileSink(FileSink[T], Generic[T]):
+    """Base of the sinks whose parts are the bytes of their records, one after the other."""
+
+    def _open_encoder(self, file: BinaryIO) -> PartEncoder[T]:
+        return _RowEncoder(file, self._create_encoder())
+
+    @abstractmethod
     def _create_encoder(self) -> BatchEncoder[T]:
-        """Turns batches into bytes; called in the worker, once per subtask."""
+        """Turns batches into bytes; called for each part."""
 
 
-class PartFileWriter(SinkWriter[T], Generic[T]):
-    """Writes one part file under a temporary name and renames it at the end."""
-
-    def __init__(
-        self,
-        directory: Path,
-        suffix: str,
-        subtask: int,
-        parallelism: int,
-        job: str,
-        attempt: int,
-        encode: BatchEncoder[T],
-        *,
-        overwrite: bool,
-    ) -> None:
-        self._suffix = suffix
-        self._final = directory / f"part-{subtask}{suffix}"
-        self._temporary = directory / f".part-{subtask}{suffix}.inprogress-{job}-{attempt}"
-        self._subtask = subtask
-        self._parallelism = parallelism
+class _RowEncoder(PartEncoder[T]):
+    def __init__(self, file: BinaryIO, encode: BatchEncoder[T]) -> None:
+        self._write = file.write
         self._encode = encode
-        self._overwrite = overwrite
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            if attempt:
-                self._remove_leftovers(job, attempt)
-            self._file = self._temporary.open("wb", buffering=WRITE_BUFFER_SIZE_BYTES)
-        except OSError as error:
-            raise os_failure("The output directory cannot be written", str(directory), error) from None
 
-    def write(self, value: T) -> None:
-        self.write_batch((value,))
-
-    def write_batch(self, values: Sequence[T]) -> None:
-        data = self._encode(values)
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise os_failure("The output file cannot be written", str(self._temporary), error) from None
-
-    def flush(self, end_of_input: bool) -> None:  # noqa: ARG002 - of the interface
-        try:
-            self._file.flush()
-        except OSError as error:
-            raise os_failure("The output file cannot be written", str(self._temporary), error) from None
-
-    def close(self, completed: bool) -> None:
-        try:
-            try:
-                self._file.close()
-            except OSError:
-                if completed:
-                    raise
-            if completed:
-                self._temporary.replace(self._final)
-                self._remove_surplus_parts()
-        except OSError as error:
-            raise os_failure("The output file cannot be completed", str(self._final), error) from None
-        finally:
-            # Gone after the rename; what a failed task leaves must not look like output.
-            self._temporary.unlink(missing_ok=True)
-
-    def _remove_leftovers(self, job: str, attempt: int) -> None:
-        """Temporary files of attempts that were killed: this subtask's, and for subtask 0 those of subtasks
-        that are no more since the job was restarted with fewer."""
-        for path in list(self._final.parent.glob(f".part-*.inprogress-{glob.escape(job)}-*")):
-            left = _LEFTOVER.fullmatch(path.name)
-            if left is None or left["suffix"] != self._suffix or int(left["attempt"]) >= attempt:
-                continue
-            if self._owns(int(left["number"])):
-                path.unlink(missing_ok=True)
-
-    def _remove_surplus_parts(self) -> None:
-        """Parts that would be read as this job's: of subtasks it has no more, or of the job it overwrites.
-
-        Without ``overwrite`` the directory was empty, so parts with another suffix are another sink's.
-        """
-        for path in list(self._final.parent.iterdir()):
-            part = _PART.fullmatch(path.name)
-            if part is None or path == self._final or not self._owns(int(part[1])):
-                continue
-            if self._overwrite or (part[2] or "") == self._suffix:
-                path.unlink(missing_ok=True)
-
-    def _owns(self, number: int) -> bool:
-        """Whether no other subtask of this sink writes the part of this number."""
-        return number == self._subtask or (self._subtask == 0 and number >= self._parallelism)
+    def write(self, values: Sequence[T]) -> None:
+        self._write(self._encode(values))
 
 
-class TextFileSink(FileSink[T], Generic[T]):
+class TextFileSink(RowFileSink[T], Generic[T]):
     """A line of text per record.
 
     Args:
@@ -237,7 +202,7 @@ class TextFileSink(FileSink[T], Generic[T]):
         return encode
 
 
-class JsonLinesFileSink(FileSink[T], Generic[T]):
+class JsonLinesFileSink(RowFileSink[T], Generic[T]):
     """A JSON value per line: dicts, lists, strings, numbers, dataclasses, msgspec.Structs, dates, ...
 
     Args:
@@ -265,13 +230,13 @@ class JsonLinesFileSink(FileSink[T], Generic[T]):
         return encode
 
 
-class CsvFileSink(FileSink[T], Generic[T]):
+class CsvFileSink(RowFileSink[T], Generic[T]):
     """A CSV line per record: a mapping, a dataclass, a msgspec.Struct, or a sequence of fields.
 
     Args:
         path: the directory.
         columns: names of the columns, and which fields of mappings and objects to write; by default those of
-            each subtask's first record.
+            each part's first record.
         delimiter: one character.
         header: begin each part with the names of the columns, where they are known.
         overwrite, suffix: see ``FileSink``; the suffix is ``.csv`` by default.
@@ -295,60 +260,11 @@ class CsvFileSink(FileSink[T], Generic[T]):
         self._header = header
 
     def _create_encoder(self) -> BatchEncoder[T]:
-        state = _CsvEncoder(self._columns, self._delimiter, self._header)
-        return state.encode
+        return CsvEncoder(self._columns, self._delimiter, self._header).encode
 
-
-class _CsvEncoder:
-    """Remembers the columns and whether the header was written."""
-
-    def __init__(self, columns: tuple[str, ...] | None, delimiter: str, header: bool) -> None:
-        self._columns = columns
-        self._delimiter = delimiter
-        self._header = header
-        self._row: Callable[[Any], Sequence[object]] | None = None
-
-    def encode(self, values: Sequence[Any]) -> bytes:
-        text = io.StringIO()
-        writer = csv.writer(text, delimiter=self._delimiter, lineterminator="\n")
-        if self._row is None:
-            self._row = self._row_of(values[0])
-            if self._header and self._columns:
-                writer.writerow(self._columns)
-        try:
-            writer.writerows(map(self._row, values))
-        except (csv.Error, KeyError, AttributeError, TypeError) as error:
-            raise ConnectorError(
-                f"A record cannot be written as CSV: {type(error).__name__}: {error}.",
-                detail=f"Columns: {', '.join(self._columns or ())}",
-                hint="Every record must have the fields of the first one, or those given as columns.",
-            ) from None
-        return text.getvalue().encode()
-
-    def _row_of(self, first: object) -> Callable[[Any], Sequence[object]]:
-        if isinstance(first, Mapping):
-            columns = self._columns = self._columns or tuple(map(str, first))
-            return lambda record: [record[column] for column in columns]
-        names = _field_names(first)
-        if names:
-            self._columns = self._columns or names
-            return _attributes(self._columns)
-        if isinstance(first, (tuple, list)):
-            return lambda record: record
-        return lambda record: (record,)
-
-
-def _field_names(record: object) -> tuple[str, ...]:
-    if is_dataclass(record):
-        return tuple(field.name for field in fields(record))
-    if isinstance(record, msgspec.Struct):
-        return record.__struct_fields__
-    return ()
-
-
-def _attributes(columns: tuple[str, ...]) -> Callable[[Any], Sequence[object]]:
-    get = attrgetter(*columns)
-    return get if len(columns) > 1 else lambda record: (get(record),)
+    def _options(self) -> PartFileOptions:
+        # Of a part that is restored, nobody knows whether the next record has the columns it began with.
+        return replace(super()._options(), resumable=False)
 
 
 class Encoder:
@@ -367,9 +283,28 @@ class FileSinkBuilder:
     """PyFlink's way to make a FileSink: ``for_row_format(path, encoder).build()``."""
 
     def __init__(self, base_path: PathLike, encoder: Encoder) -> None:
-        self._base_path = base_path
-        self._encoder = encoder
+        self._sink: FileSink[Any] = TextFileSink(base_path, str, encoding=encoder.charset_name)
+
+    def with_bucket_assigner(self, assigner: BucketAssigner[Any]) -> Self:
+        """Choose the directory of each record; by default all are written into the sink's own."""
+        self._sink = self._sink.with_bucket_assigner(assigner)
+        return self
+
+    def with_rolling_policy(self, policy: RollingPolicy) -> Self:
+        """Choose when a part is closed and another begun."""
+        self._sink = self._sink.with_rolling_policy(policy)
+        return self
+
+    def with_bucket_check_interval(self, interval: int) -> Self:
+        """How often, in milliseconds, the rolling policy is asked whether time has come."""
+        self._sink = self._sink.with_bucket_check_interval(interval)
+        return self
+
+    def with_output_file_config(self, config: OutputFileConfig) -> Self:
+        """Choose what names of parts begin and end with."""
+        self._sink = self._sink.with_output_file_config(config)
+        return self
 
     def build(self) -> FileSink[Any]:
         """The sink."""
-        return TextFileSink(self._base_path, str, encoding=self._encoder.charset_name)
+        return self._sink

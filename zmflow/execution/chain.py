@@ -462,7 +462,7 @@ class Chain:
             sink = FunctionSink(operator.function)
         commits = SinkCommits(
             sink,
-            WriterContext(context, self._emit_to_client),
+            WriterContext(context, self._emit_to_client, self._checkpoints, self._processing_time),
             functions,
             checkpoints=self._checkpoints,
             processing_time=self._processing_time,

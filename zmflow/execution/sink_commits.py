@@ -112,10 +112,16 @@ class SinkCommits:
 
     def next_processing_time_ms(self) -> int | None:
         """When ``advance_processing_time`` has something to do."""
+        due_ms = self.writer.next_processing_time_ms()
+        if self._retry_ms is None or (due_ms is not None and due_ms < self._retry_ms):
+            return due_ms
         return self._retry_ms
 
     def advance_processing_time(self, now_ms: int) -> None:
-        """Try again what was put off."""
+        """Let the writer do what is due, and try again what was put off."""
+        due_ms = self.writer.next_processing_time_ms()
+        if due_ms is not None and due_ms <= now_ms:
+            self.writer.advance_processing_time(now_ms)
         if self._retry_ms is not None and now_ms >= self._retry_ms:
             self._commit(max(request.checkpoint_id for request in self._pending if request.tries))
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from zmflow.config import Settings
 from zmflow.config.checkpoint_options import CHECKPOINT_INTERVAL, CHECKPOINTING_MODE
+from zmflow.config.options import RUNTIME_MODE
 from zmflow.execution.barrier_alignment import Alignment, BarrierAlignment
 from zmflow.execution.chain import Chain
 from zmflow.execution.operator_snapshots import RestoredOperator, SnapshotContext
@@ -103,7 +104,8 @@ class TaskCheckpoints:
     def __init__(
         self, deployment: TaskDeployment, settings: Settings, channels: Sequence[InputChannel], reply: Reply
     ) -> None:
-        self.enabled = settings[CHECKPOINT_INTERVAL] > 0
+        # In BATCH mode none are taken, whatever the interval: nobody must wait for one.
+        self.enabled = settings[CHECKPOINT_INTERVAL] > 0 and settings[RUNTIME_MODE] != "BATCH"
         self._deployment = deployment
         self._settings = settings
         self._alignment = BarrierAlignment(channels, settings[CHECKPOINTING_MODE] == "EXACTLY_ONCE")

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from source_drive import read_all, runtime_context
 
-from zmflow.api.sinks import Sink, SinkWriter, WriterContext
+from zmflow.api.sinks import CommitRequest, Sink, SinkWriter, WriterContext
 from zmflow.connectors import (
     CsvFileSink,
     CsvFileSource,
@@ -24,7 +24,7 @@ from zmflow.connectors import (
     TextFileSink,
     TextFileSource,
 )
-from zmflow.connectors.file_sink import PartFileWriter
+from zmflow.connectors.part_file_writer import PartFileWriter
 from zmflow.errors import ConnectorError
 
 
@@ -59,7 +59,15 @@ def write(
     target = writer(sink, subtask, parallelism, attempt)
     for batch in batches:
         target.write_batch(batch)
+    finish(target, sink)
+
+
+def finish(target: SinkWriter[Any], sink: Sink[Any]) -> None:
+    """The end of the input, of a task without checkpoints."""
     target.flush(True)
+    committer = sink.create_committer()
+    assert committer is not None
+    committer.commit([CommitRequest(part, 1) for part in target.prepare_commit()])
     target.close(True)
 
 
@@ -71,14 +79,15 @@ def names(directory: Path) -> list[str]:
 def test_parts_appear_when_they_are_complete(tmp_path: Path) -> None:
     """Before that the file is hidden, so that a source reading the directory does not see it."""
     out = tmp_path / "deep" / "out"
-    target = writer(TextFileSink(out), subtask=1, parallelism=2)
+    sink = TextFileSink[object](out)
+    target = writer(sink, subtask=1, parallelism=2)
     target.write("a")
     target.write_batch(["b", 3])
     target.flush(False)
     (hidden,) = names(out)
     assert hidden.startswith(".part-1.inprogress")
     assert (out / hidden).read_text() == "a\nb\n3\n"
-    target.close(True)
+    finish(target, sink)
     assert names(out) == ["part-1"]
     assert read_all(TextFileSource(out)) == ["a", "b", "3"]
 
@@ -115,7 +124,8 @@ def killed(target: SinkWriter[Any], *values: Any) -> None:
     """What kill -9 leaves of a writer: its temporary file."""
     assert isinstance(target, PartFileWriter)
     target.write_batch(values)
-    target._file.close()
+    for part in target._parts.values():
+        part._file.close()
 
 
 def test_a_restarted_task_replaces_its_part_and_what_a_killed_attempt_left(tmp_path: Path) -> None:
@@ -127,14 +137,13 @@ def test_a_restarted_task_replaces_its_part_and_what_a_killed_attempt_left(tmp_p
     killed(writer(sink, 0, 2, attempt=1), "of another subtask")
     killed(writer(other, 1, 2, attempt=1), "of another sink")
     again = writer(sink, 1, 2, attempt=2)
-    assert [name.rpartition("inprogress-")[0] for name in names(tmp_path) if name.startswith(".")] == [
+    assert [name.rpartition("inprogress.")[0] for name in names(tmp_path) if name.startswith(".")] == [
         ".part-0.txt.",
         ".part-1.other.",
-        ".part-1.txt.",
     ]
     assert (tmp_path / "part-1.txt").read_text() == "first\n"
     again.write("second")
-    again.close(True)
+    finish(again, sink)
     assert (tmp_path / "part-1.txt").read_text() == "second\n"
     assert [name for name in names(tmp_path) if name.startswith(".part-1.txt")] == []
 
@@ -222,6 +231,7 @@ def test_records_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     """When it is met, at the latest when the part is completed; nothing is left that looks like output."""
     probe = writer(TextFileSink(tmp_path))
+    probe.write("x")
     (hidden,) = names(tmp_path)
     probe.close(False)
     (tmp_path / hidden).symlink_to("/dev/full")
@@ -234,7 +244,8 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     target = writer(TextFileSink(tmp_path))
     target.write("x")
     with pytest.raises(ConnectorError, match="No space left on device"):
-        target.close(True)
+        target.flush(True)
+    target.close(False)
     assert names(tmp_path) == []
 
 

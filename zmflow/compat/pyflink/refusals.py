@@ -50,7 +50,6 @@ REFUSED_MODULES: dict[str, str] = {
 REFUSED_NAMES: dict[str, str] = {
     "AssignerWithPeriodicWatermarksWrapper": "Use WatermarkStrategy.",
     "AsyncFunctionDescriptor": _INTERNAL,
-    "BucketAssigner": "A FileSink writes one part file for each subtask into its directory.",
     "BulkFormat": _CONNECTOR,
     "BulkWriterFactory": _CONNECTOR,
     "ConfigOption": "Use the key: configuration.set_string(key, value).",
@@ -63,8 +62,8 @@ REFUSED_NAMES: dict[str, str] = {
     "CsvSchemaBuilder": "Use CsvFileSource of zmflow.connectors.",
     "CustomCheckpointStorage": _JAVA,
     "CustomStateBackend": _JAVA,
-    "FileCompactStrategy": "A FileSink writes one part file for each subtask: there is nothing to compact.",
-    "FileCompactor": "A FileSink writes one part file for each subtask: there is nothing to compact.",
+    "FileCompactStrategy": "Parts are not compacted: let a rolling policy make them larger.",
+    "FileCompactor": "Parts are not compacted: let a rolling policy make them larger.",
     "FileEnumeratorProvider": _JAVA,
     "FileSplitAssignerProvider": _JAVA,
     "InputFormat": _JAVA,
