@@ -140,6 +140,8 @@ if TYPE_CHECKING:
         RowKind,
     )
     from zmflow.api.sinks import (
+        CommitRequest,
+        Committer,
         Sink,
         SinkWriter,
         WriterContext,
@@ -221,6 +223,12 @@ if TYPE_CHECKING:
         WindowFunction,
         WindowStagger,
     )
+    from zmflow.state.checkpointed_function import (
+        CheckpointedFunction,
+        CheckpointListener,
+        FunctionInitializationContext,
+        FunctionSnapshotContext,
+    )
     from zmflow.state.descriptors import (
         AggregatingStateDescriptor,
         ListStateDescriptor,
@@ -228,6 +236,7 @@ if TYPE_CHECKING:
         ReducingStateDescriptor,
         ValueStateDescriptor,
     )
+    from zmflow.state.operator_state import OperatorStateStore
     from zmflow.state.states import (
         AggregatingState,
         BroadcastState,
@@ -259,6 +268,8 @@ __all__ = [
     "BroadcastState",
     "BroadcastStream",
     "CheckpointConfig",
+    "CheckpointListener",
+    "CheckpointedFunction",
     "CheckpointingMode",
     "CloseableIterator",
     "CoFlatMapFunction",
@@ -267,6 +278,8 @@ __all__ = [
     "CoMapFunction",
     "CoProcessFunction",
     "CollectionSource",
+    "CommitRequest",
+    "Committer",
     "Configuration",
     "ConnectedStreams",
     "ContinuousEventTimeTrigger",
@@ -302,6 +315,8 @@ __all__ = [
     "FlatJoinFunction",
     "FlatMapFunction",
     "Function",
+    "FunctionInitializationContext",
+    "FunctionSnapshotContext",
     "GlobalWindow",
     "GlobalWindows",
     "Histogram",
@@ -336,6 +351,7 @@ __all__ = [
     "Metric",
     "MetricGroup",
     "NeverTrigger",
+    "OperatorStateStore",
     "Order",
     "OutputTag",
     "PartitionWindowedStream",

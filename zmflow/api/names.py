@@ -112,6 +112,8 @@ _MODULES = {
         "RowKind",
     ),
     "zmflow.api.sinks": (
+        "CommitRequest",
+        "Committer",
         "Sink",
         "SinkWriter",
         "WriterContext",
@@ -193,6 +195,12 @@ _MODULES = {
         "WindowStagger",
         "WindowedStream",
     ),
+    "zmflow.state.checkpointed_function": (
+        "CheckpointListener",
+        "CheckpointedFunction",
+        "FunctionInitializationContext",
+        "FunctionSnapshotContext",
+    ),
     "zmflow.state.descriptors": (
         "AggregatingStateDescriptor",
         "ListStateDescriptor",
@@ -200,6 +208,7 @@ _MODULES = {
         "ReducingStateDescriptor",
         "ValueStateDescriptor",
     ),
+    "zmflow.state.operator_state": ("OperatorStateStore",),
     "zmflow.state.states": (
         "AggregatingState",
         "BroadcastState",

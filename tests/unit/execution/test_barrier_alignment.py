@@ -15,6 +15,7 @@ def barrier(number: int) -> CheckpointBarrier:
 
 
 def test_a_task_with_one_input_waits_for_nobody() -> None:
+    """Its first barrier is its last."""
     alignment = BarrierAlignment(["a"])
     outcome = alignment.barrier("a", barrier(1), 7)
     assert outcome.take == barrier(1)
@@ -47,6 +48,7 @@ def test_the_end_of_a_channel_counts_as_its_barrier() -> None:
 
 
 def test_a_newer_barrier_gives_up_the_one_that_is_waited_for() -> None:
+    """The older one can never be complete: a channel has left it out."""
     alignment = BarrierAlignment(["a", "b"])
     alignment.barrier("a", barrier(1), 0)
     outcome = alignment.barrier("b", barrier(2), 0)
@@ -56,6 +58,7 @@ def test_a_newer_barrier_gives_up_the_one_that_is_waited_for() -> None:
 
 
 def test_barriers_of_what_is_over_are_ignored() -> None:
+    """They are late; nobody is blocked for them."""
     alignment = BarrierAlignment(["a", "b"])
     alignment.barrier("a", barrier(2), 0)
     alignment.barrier("b", barrier(2), 0)
@@ -78,6 +81,7 @@ def test_an_abort_lets_channels_go_on() -> None:
 
 
 def test_aborts_without_end_take_no_memory() -> None:
+    """Only what may still be under way is remembered."""
     alignment = BarrierAlignment(["a", "b"])
     for number in range(1, 10 * ABORTED_KEPT_MAX):
         alignment.aborted(number)

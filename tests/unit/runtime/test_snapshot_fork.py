@@ -53,6 +53,7 @@ def test_the_file_holds_what_was_at_the_fork() -> None:
 
 
 def test_what_cannot_be_pickled_is_said_by_the_parent() -> None:
+    """The child can only tell it through its pipe."""
     forked = fork_snapshot(lambda: pickled({"bad": lambda: 0}))
     with pytest.raises(StateError, match="for the key 'bad'"):
         forked.wait(WAIT_S)
@@ -81,6 +82,7 @@ def test_a_child_that_hangs_is_ended() -> None:
 
 
 def test_a_killed_child_is_noticed() -> None:
+    """Its pipe closes without a word."""
     with Stuck.lock:
         forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}))
         os.kill(forked.pid, 9)

@@ -58,6 +58,7 @@ def test_chunks_come_back_as_they_went_in() -> None:
 
 
 def test_empty_parts_are_left_out() -> None:
+    """A state without entries makes no chunk, an operator without chunks no index."""
     empty = KeyedChunk("count", "value", 3, 3, [], [])
     state = pickle_state([OperatorSnapshot("o1", [empty], [])])
     assert state.empty
@@ -65,6 +66,7 @@ def test_empty_parts_are_left_out() -> None:
 
 
 def test_union_state_is_known_without_reading() -> None:
+    """Whoever assigns files must know which of them everybody needs."""
     union = OperatorStateSnapshot("all", OperatorStateMode.UNION, [1])
     split = OperatorStateSnapshot("some", OperatorStateMode.SPLIT, [1])
     assert pickle_state([OperatorSnapshot("o", [], [union])]).has_union
@@ -72,6 +74,7 @@ def test_union_state_is_known_without_reading() -> None:
 
 
 def test_what_happens_to_objects_afterwards_is_not_in_the_file() -> None:
+    """State is pickled before the task goes on."""
     held = [1]
     pickled = pickle_state([OperatorSnapshot("o", [KeyedChunk("s", "list", 0, 0, ["k"], [held])], [])])
     held.append(2)
@@ -112,6 +115,7 @@ def test_chunks_of_many_groups_become_snapshots_of_each() -> None:
 
 
 def test_what_cannot_be_pickled_is_named() -> None:
+    """The error says which state and which key."""
     chunk = KeyedChunk("callbacks", "value", 0, 0, ["good", "bad"], [1, lambda: 0])
     with pytest.raises(StateError, match=r"'callbacks' .* for the key 'bad'"):
         pickle_state([OperatorSnapshot("o", [chunk], [])])
@@ -155,11 +159,13 @@ def test_a_flipped_bit_is_found(at: int, bit: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 7, 20, len(DATA) // 2, len(DATA) - 1])
 def test_a_truncated_file_is_found(size: int) -> None:
+    """Wherever it was cut off."""
     with pytest.raises(StateError, match="damaged"):
         read_all(DATA[:size])
 
 
 def test_random_bytes_are_no_state_file() -> None:
+    """They are refused, and nothing is allocated from what they claim."""
     chance = random.Random(5)
     for _ in range(200):
         with pytest.raises(StateError):
@@ -167,6 +173,7 @@ def test_random_bytes_are_no_state_file() -> None:
 
 
 def test_another_version_is_told_apart() -> None:
+    """A newer file is not called damaged."""
     newer = DATA[:-1] + b"\x02"
     with pytest.raises(StateError, match="another version"):
         read_all(newer)
