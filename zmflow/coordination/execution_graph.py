@@ -165,6 +165,13 @@ class ExecutionGraph:
             if execution.counters is not None
         )
 
+    def take_accumulators(self, packed: Mapping[str, bytes]) -> None:
+        """What running tasks have accumulated, by attempt; stale attempts are passed over."""
+        for attempt, accumulators in packed.items():
+            execution = self._by_attempt.get(attempt)
+            if execution is not None and execution.live:
+                execution.accumulators = accumulators
+
     def accumulators(self) -> list[bytes]:
         """What the tasks that have any accumulated, pickled."""
         executions = (execution for subtasks in self.vertices.values() for execution in subtasks)

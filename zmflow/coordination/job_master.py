@@ -244,10 +244,7 @@ class JobMaster:
 
     def metrics(self, message: TaskMetrics) -> None:
         """Counters and accumulators of running tasks."""
-        for attempt, packed in message.accumulators.items():
-            accumulating = self._executions.get(attempt)
-            if accumulating is not None and accumulating.live:
-                accumulating.accumulators = packed
+        self._executions.take_accumulators(message.accumulators)
         for counters in message.tasks:
             execution = self._executions.get(counters.attempt_id)
             if execution is not None and execution.live:
