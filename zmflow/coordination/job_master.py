@@ -372,9 +372,7 @@ class JobMaster:
     def _end(self, turn: Turn, event: JobEvent) -> None:
         self._times.ended_ms, self._times.finished_wall_ms = turn.now_ms, turn.wall_ms
         self._cancel_deadline_ms = None
-        after = JOB.after(self.state, event)
-        assert after is not None, f"{event} in {self.state}"
-        self.checkpoints.ended(turn, after)
+        self.checkpoints.ended(turn, JOB.transitions[self.state, event])
         self.scheduler.end(turn)
         self._graph = self.scheduler.graph  # without its code
         self._advance(turn, event)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from zmflow.coordination.checkpoint_coordinator import CheckpointAnswer
 from zmflow.protocol.checkpoints import SnapshotMetrics, StateFile
 from zmflow.protocol.messages import (
     AwaitsCheckpoint,
     CancelJob,
     CheckpointAcknowledged,
+    CheckpointDeclined,
     CoordinatorSnapshot,
     NotifyCheckpoint,
     Refused,
@@ -21,6 +23,7 @@ from .checkpointed import (
     EVERY_SECOND,
     behaves,
     checkpoints,
+    deployed,
     notified,
     snapshotted,
     source,
@@ -476,3 +479,46 @@ def test_messages_about_checkpoints_do_not_reach_workers_that_are_gone():
     cluster.settle()
     assert status(cluster).summary.state == "RUNNING"
     assert not [m for m in worker.received if isinstance(m, TriggerCheckpoint)]
+
+
+# -- what somebody asks for -----------------------------------------------------------------------
+
+
+def test_a_savepoint_is_taken_beside_a_checkpoint_and_restores_nobody():
+    """It is neither limited by what is under way nor subsumed, and nothing is committed for it."""
+    cluster = ControlPlane([2], behaviour=behaves(snapshots=False))
+    run(cluster, graph([vertex("a")], settings={**EVERY_SECOND, **IN_DIRECTORY}))
+    job = cluster.dispatcher._jobs.find("j1")
+    cluster.advance(500)
+    turn = cluster.dispatcher._turn(cluster.now_ms, "test")
+    assert job.checkpoints.trigger(turn, "savepoint", "/s/1", "wish") == ""
+    assert [(r.kind, r.location) for r in checkpoints(cluster)][1] == ("savepoint", "/s/1")
+    acknowledge(cluster, "a", 2)
+    assert job.checkpoints.take_answers() == [CheckpointAnswer("wish", 2, "/s/1", "")]
+    assert list(cluster.stored) == ["/s/1"]
+    assert states(cluster) == [(1, "TASKS"), (2, "COMPLETED")]
+    assert notified(cluster) == []
+    acknowledge(cluster, "a", 1)
+    assert notified(cluster) == [(1, True)]
+    fail(cluster, "a")
+    assert job.checkpoints.trigger(turn, "savepoint", "/s/2") == "not all of its tasks run"
+    cluster.advance(100)
+    restore = deployed(cluster, "a").restore
+    assert restore is not None and restore.checkpoint_id == 1
+
+
+def test_a_savepoint_that_is_given_up_says_why():
+    """Its failure is not the job's."""
+    cluster = ControlPlane([2], behaviour=behaves(declines="no"))
+    hourly = {**EVERY_SECOND, "execution.checkpointing.interval": "1 h"}
+    run(cluster, graph([vertex("a")], settings=hourly))
+    job = cluster.dispatcher._jobs.find("j1")
+    turn = cluster.dispatcher._turn(cluster.now_ms, "test")
+    assert job.checkpoints.trigger(turn, "savepoint", "/s/1", 5) == ""
+    worker = holder(cluster, "a")
+    declined = CheckpointDeclined(0, worker.allocation_id, attempt_of(worker, "a"), 1, "no")
+    cluster.from_worker(worker, declined)
+    cluster.settle()
+    why = "vertex a (1/1) could not take part: no"
+    assert job.checkpoints.take_answers() == [CheckpointAnswer(5, 1, "/s/1", why)]
+    assert status(cluster).summary.state == "RUNNING"

@@ -104,12 +104,12 @@ def _checkpoints(commits: bool, **settings: str) -> CheckpointPlan:
 
 
 CHECKPOINTS: tuple[tuple[CheckpointPlan | None, int], ...] = (
-    (None, 60),
-    (_checkpoints(False, dir="/c"), 10),
-    (_checkpoints(True, dir="/c", interval="2 s"), 10),
-    (_checkpoints(True, interval="2 s", min_pause="500 ms"), 6),
-    (_checkpoints(False, dir="/c", max_concurrent_checkpoints="2", interval="500 ms", num_retained="2"), 8),
-    (_checkpoints(False, dir="/c", tolerable_failed_checkpoints="0"), 6),
+    (None, 70),
+    (_checkpoints(False, dir="/c"), 8),
+    (_checkpoints(True, dir="/c", interval="2 s"), 8),
+    (_checkpoints(True, interval="2 s", min_pause="500 ms"), 4),
+    (_checkpoints(False, dir="/c", max_concurrent_checkpoints="2", num_retained="2"), 6),
+    (_checkpoints(False, dir="/c", tolerable_failed_checkpoints="0"), 4),
 )
 """With weights. A checkpoint costs a message in each direction for every task."""
 
