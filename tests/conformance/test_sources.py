@@ -97,6 +97,19 @@ class TestFilesThatAppear(TestTextFiles):
         return TextFileSource(lines, split_size_bytes=20_000, monitor_interval=Duration.of_millis(1))
 
 
+class TestFilesThatGrow(SourceTests):
+    """Followed ones; what is compressed is passed over, and so is a line without an end."""
+
+    @pytest.fixture
+    def source(self, lines: Path) -> Source[Any, Any]:
+        return TextFileSource(lines, monitor_interval=Duration.of_millis(1), follow=True)
+
+    @pytest.fixture
+    def expected(self, lines: Path) -> Sequence[Any]:
+        texts = [path.read_text() for path in lines.iterdir() if not path.suffix]
+        return [line for text in texts for line in text.split("\n")[:-1]]
+
+
 class TestCsvFiles(SourceTests):
     """Rows; the header of each file is read whatever byte its reader goes on at."""
 
