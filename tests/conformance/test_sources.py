@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ from zmflow.api.time import Duration
 from zmflow.connectors import (
     BinaryFileSource,
     CsvFileSource,
+    DataGeneratorSource,
     FixedSizeRecordSource,
     JsonLinesSource,
+    PositionedSource,
+    RateLimiterStrategy,
     TextFileSource,
 )
 from zmflow.testing.source_tests import SourceTests
@@ -94,6 +97,19 @@ class TestFilesThatAppear(TestTextFiles):
         return TextFileSource(lines, split_size_bytes=20_000, monitor_interval=Duration.of_millis(1))
 
 
+class TestFilesThatGrow(SourceTests):
+    """Followed ones; what is compressed is passed over, and so is a line without an end."""
+
+    @pytest.fixture
+    def source(self, lines: Path) -> Source[Any, Any]:
+        return TextFileSource(lines, monitor_interval=Duration.of_millis(1), follow=True)
+
+    @pytest.fixture
+    def expected(self, lines: Path) -> Sequence[Any]:
+        texts = [path.read_text() for path in lines.iterdir() if not path.suffix]
+        return [line for text in texts for line in text.split("\n")[:-1]]
+
+
 class TestCsvFiles(SourceTests):
     """Rows; the header of each file is read whatever byte its reader goes on at."""
 
@@ -161,3 +177,64 @@ class TestRecordsOfFixedSize(SourceTests):
     @pytest.fixture
     def expected(self) -> Sequence[Any]:
         return [b"%07d" % number for number in range(40_000)] * 2
+
+
+class TestGeneratedRecords(SourceTests):
+    """Computed from their indices, which go round over the lanes."""
+
+    @pytest.fixture
+    def source(self) -> Source[Any, Any]:
+        return DataGeneratorSource(lambda index: index * 3, count=10_007)
+
+    @pytest.fixture
+    def expected(self) -> Sequence[Any]:
+        return range(0, 30_021, 3)
+
+
+class TestGeneratedRecordsAtARate(SourceTests):
+    """The same, a few at a time."""
+
+    @pytest.fixture
+    def source(self) -> Source[Any, Any]:
+        return DataGeneratorSource(str, 150, RateLimiterStrategy.per_second(20_000))
+
+    @pytest.fixture
+    def expected(self) -> Sequence[Any]:
+        return [str(index) for index in range(150)]
+
+
+def numbers(position: int) -> Iterator[tuple[int, int] | None]:
+    """The numbers up to 5,000, with pauses."""
+    while position < 5_000:
+        if position % 700 == 0:
+            yield None
+        yield position + 1, position
+        position += 1
+
+
+class TestPositions(SourceTests):
+    """A generator that goes on where it was."""
+
+    @pytest.fixture
+    def source(self) -> Source[Any, Any]:
+        return PositionedSource(numbers, start=0, poll_interval=Duration.of_millis(1))
+
+    @pytest.fixture
+    def expected(self) -> Sequence[Any]:
+        return range(5_000)
+
+
+class TestPartitions(SourceTests):
+    """Several side by side; one is empty, and positions need not be numbers."""
+
+    @pytest.fixture
+    def source(self) -> Source[Any, Any]:
+        def words(length: int, position: str | None) -> Iterator[tuple[str, tuple[int, str]]]:
+            for number in range(len(position or ""), length):
+                yield "x" * (number + 1), (length, "x" * number)
+
+        return PositionedSource(words, partitions=[1500, 0, 20, 21, 1100])
+
+    @pytest.fixture
+    def expected(self) -> Sequence[Any]:
+        return [(length, "x" * number) for length in (1500, 20, 21, 1100) for number in range(length)]

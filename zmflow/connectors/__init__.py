@@ -1,4 +1,4 @@
-"""Built-in sources and sinks: collections, numbers, files of text, CSV, JSON and bytes, sockets, screen."""
+"""Built-in sources and sinks: collections, generated records, files, sockets, ZeroMQ, the screen."""
 
 from zmflow.api.collect import CollectSink
 from zmflow.api.collections import CollectionSource, SequenceSource
@@ -8,6 +8,7 @@ from zmflow.connectors.bucket_assigner import (
     BucketAssigner,
     DateTimeBucketAssigner,
 )
+from zmflow.connectors.data_generator_source import DataGeneratorSource
 from zmflow.connectors.file_formats import StreamFormat
 from zmflow.connectors.file_sink import CsvFileSink, Encoder, FileSink, JsonLinesFileSink, TextFileSink
 from zmflow.connectors.file_source import (
@@ -19,8 +20,11 @@ from zmflow.connectors.file_source import (
     TextFileSource,
 )
 from zmflow.connectors.part_names import OutputFileConfig
+from zmflow.connectors.positioned_source import PositionedSource
+from zmflow.connectors.rate_limits import RateLimiterStrategy
 from zmflow.connectors.rolling_policy import RollingPolicy
 from zmflow.connectors.socket_source import SocketTextSource
+from zmflow.connectors.zeromq_source import ZeroMqSource
 
 __all__ = [
     "BasePathBucketAssigner",
@@ -30,6 +34,7 @@ __all__ = [
     "CollectionSource",
     "CsvFileSink",
     "CsvFileSource",
+    "DataGeneratorSource",
     "DateTimeBucketAssigner",
     "Encoder",
     "FileSink",
@@ -38,11 +43,14 @@ __all__ = [
     "JsonLinesFileSink",
     "JsonLinesSource",
     "OutputFileConfig",
+    "PositionedSource",
     "PrintSink",
+    "RateLimiterStrategy",
     "RollingPolicy",
     "SequenceSource",
     "SocketTextSource",
     "StreamFormat",
     "TextFileSink",
     "TextFileSource",
+    "ZeroMqSource",
 ]

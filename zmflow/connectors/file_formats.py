@@ -86,6 +86,10 @@ class PositionedFormat(StreamFormat[T]):
     def batches(self, split: FileSplit) -> Iterator[tuple[Sequence[T], int]]:
         """Batches of the records that start in the split, each with the byte behind its last record."""
 
+    def whole_records_size(self, block: bytes) -> int:
+        """Of bytes that begin with a record, how many are whole records: those up to the last line feed."""
+        return block.rfind(b"\n") + 1
+
 
 @dataclass(frozen=True)
 class TextLineFormat(PositionedFormat[str]):
@@ -192,6 +196,9 @@ class RecordsOfFixedSizeFormat(PositionedFormat[bytes]):
 
     def align(self, split_size_bytes: int) -> int:
         return max(1, split_size_bytes // self.record_size_bytes) * self.record_size_bytes
+
+    def whole_records_size(self, block: bytes) -> int:
+        return len(block) - len(block) % self.record_size_bytes
 
     def batches(self, split: FileSplit) -> Iterator[tuple[list[bytes], int]]:
         size = self.record_size_bytes

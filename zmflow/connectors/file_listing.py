@@ -12,22 +12,27 @@ import glob
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import TypeAlias
 
 from zmflow.errors import ConnectorError
 
-__all__ = ["FileListing", "FileStatus", "PathLike", "os_failure"]
+__all__ = ["FileListing", "FileStatus", "Identity", "PathLike", "os_failure"]
 
 PathLike = str | os.PathLike[str]
+
+Identity: TypeAlias = tuple[int, int]
+"""Device and inode: what stays the same when a file is renamed."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """A file to read and its size when it was listed."""
+    """A file to read, and its size and which one it was when it was listed."""
 
     path: str
     size_bytes: int
+    identity: Identity = field(default=(0, 0), compare=False, repr=False)
 
 
 def os_failure(what: str, path: str, error: OSError, hint: str | None = None) -> ConnectorError:
@@ -90,7 +95,7 @@ class FileListing:
         except OSError as error:
             raise os_failure("The input cannot be read", path, error) from None
         if stat.S_ISREG(status.st_mode):
-            return iter([FileStatus(path, status.st_size)])
+            return iter([FileStatus(path, status.st_size, _identity(status))])
         if not stat.S_ISDIR(status.st_mode):
             raise ConnectorError("The input is neither a file nor a directory.", detail=path)
         files = list(self._walk(path, (_identity(status),)))
@@ -145,11 +150,11 @@ class FileListing:
                 if _identity(status) not in above:
                     yield from self._walk(path, (*above, _identity(status)))
             elif stat.S_ISREG(status.st_mode) and self._matches(path):
-                yield FileStatus(path, status.st_size)
+                yield FileStatus(path, status.st_size, _identity(status))
 
     def _matches(self, path: str) -> bool:
         return self.pattern is None or PurePath(path).match(self.pattern)
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
+def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino

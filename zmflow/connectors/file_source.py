@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from zmflow.api.functions import RuntimeContext
-from zmflow.api.sources import EndOfInput, Source, SourceReader, SplitEnumeratorContext
+from zmflow.api.sources import EndOfInput, Source, SourceReader, SplitEnumerator, SplitEnumeratorContext
 from zmflow.api.time import Duration
 from zmflow.connectors.csv_format import CsvFormat
 from zmflow.connectors.file_discovery import ContinuousFileEnumerator
 from zmflow.connectors.file_formats import (
     FILE_SIZE_MAX_BYTES,
     JsonLinesFormat,
+    PositionedFormat,
     RecordsOfFixedSizeFormat,
     StreamFormat,
     TextLineFormat,
@@ -26,6 +27,7 @@ from zmflow.connectors.file_formats import (
 )
 from zmflow.connectors.file_listing import FileListing, FileStatus, PathLike, os_failure
 from zmflow.connectors.file_splits import FileSplit, FileSplitEnumerator, cut_into_bundles, split_size_for
+from zmflow.connectors.growing_files import GrowingFileEnumerator, GrowingFileReader
 from zmflow.connectors.line_blocks import TextDecoder
 from zmflow.errors import ConnectorError
 
@@ -53,6 +55,8 @@ class FileSourceOptions(TypedDict, total=False):
     ``check_on_client``: look for the files before submission; False when only the workers see them.
     ``monitor_interval``: go on for ever, looking for new files this often. A file is read once, as it is
     when it is found, so it should be moved there when it is complete.
+    ``follow``: with ``monitor_interval``, files grow: read what is appended to them, too, and go on with
+    those that are renamed (``growing_files`` says how rotation is handled).
     """
 
     pattern: str | None
@@ -60,9 +64,10 @@ class FileSourceOptions(TypedDict, total=False):
     split_size_bytes: int | None
     check_on_client: bool
     monitor_interval: Duration | None
+    follow: bool
 
 
-class FileSource(Source[T, FileSplit], Generic[T]):
+class FileSource(Source[T, Any], Generic[T]):
     """Reads files with a format.
 
     Paths are files, directories (read recursively, hidden files skipped) or globs. Each file is cut into
@@ -82,6 +87,7 @@ class FileSource(Source[T, FileSplit], Generic[T]):
         split_size_bytes: int | None = None,
         check_on_client: bool = True,
         monitor_interval: Duration | None = None,
+        follow: bool = False,
     ) -> None:
         if split_size_bytes is not None and split_size_bytes < 1:
             raise ConnectorError(
@@ -93,6 +99,9 @@ class FileSource(Source[T, FileSplit], Generic[T]):
                 f"New files cannot be looked for every {monitor_interval.to_millis()} ms.",
                 hint="Give 1 ms or more.",
             )
+        if follow:
+            _check_can_be_followed(stream_format, monitor_interval)
+        self._follow = follow
         self.bounded = monitor_interval is None
         self._monitor_interval = monitor_interval
         self._listing = FileListing(paths, pattern, exclude, patient=not self.bounded)
@@ -127,26 +136,47 @@ class FileSource(Source[T, FileSplit], Generic[T]):
         except OSError as error:
             raise os_failure("The input file cannot be read", first, error) from None
 
-    def create_enumerator(self, context: SplitEnumeratorContext[FileSplit]) -> FileSplitEnumerator:
-        return self._enumerator(context, None)
+    def create_enumerator(self, context: SplitEnumeratorContext[Any]) -> SplitEnumerator[Any]:
+        if self._monitor_interval is None:
+            return FileSplitEnumerator(context, self._listing, self._cut)
+        interval_ms = self._monitor_interval.to_millis()
+        if self._follow:
+            followed = self._format.is_splittable
+            return GrowingFileEnumerator(context, self._listing, followed, interval_ms)
+        return ContinuousFileEnumerator(context, self._listing, self._cut, interval_ms)
 
-    def restore_enumerator(
-        self, context: SplitEnumeratorContext[FileSplit], state: Any
-    ) -> FileSplitEnumerator:
-        return self._enumerator(context, state)
-
-    def _enumerator(self, context: SplitEnumeratorContext[FileSplit], state: Any) -> FileSplitEnumerator:
+    def restore_enumerator(self, context: SplitEnumeratorContext[Any], state: Any) -> SplitEnumerator[Any]:
         if self._monitor_interval is None:
             return FileSplitEnumerator(context, self._listing, self._cut, state)
         interval_ms = self._monitor_interval.to_millis()
+        if self._follow:
+            followed = self._format.is_splittable
+            return GrowingFileEnumerator(context, self._listing, followed, interval_ms, state)
         return ContinuousFileEnumerator(context, self._listing, self._cut, interval_ms, state)
 
-    def create_reader(self, context: RuntimeContext) -> FileSourceReader[T]:  # noqa: ARG002 - of the interface
+    def create_reader(self, context: RuntimeContext) -> SourceReader[T, Any]:  # noqa: ARG002 - of the interface
+        if self._follow and self._monitor_interval is not None:
+            assert isinstance(self._format, PositionedFormat)
+            return GrowingFileReader(self._format, self._monitor_interval.to_millis() / 1000)
         return FileSourceReader(self._format)
 
     def _cut(self, files: Sequence[FileStatus], parallelism: int) -> list[list[FileSplit]]:
         size = self._split_size_bytes or split_size_for(sum(file.size_bytes for file in files), parallelism)
         return cut_into_bundles(files, self._format.align(size), self._format.is_splittable)
+
+
+def _check_can_be_followed(stream_format: StreamFormat[Any], monitor_interval: Duration | None) -> None:
+    if monitor_interval is None:
+        raise ConnectorError(
+            "A file source that follows its files must know how often to look at them.",
+            hint="Give monitor_interval as well, such as Duration.of_seconds(1).",
+        )
+    if not isinstance(stream_format, PositionedFormat) or not stream_format.is_splittable(""):
+        raise ConnectorError(
+            f"Files of the format {type(stream_format).__name__} cannot be followed.",
+            detail="There is no telling where the last whole record of a file ends that still grows.",
+            hint="Lines of text, JSON lines, CSV without multiline and records of fixed size can.",
+        )
 
 
 class FileSourceBuilder(Generic[T]):

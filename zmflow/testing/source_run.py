@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cloudpickle
+
 from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import EndOfInput, Source, SourceReader
 from zmflow.runtime.split_assignments import Asking, SplitAssignments
@@ -58,7 +60,7 @@ class SourceRun:
         self, source: Source[Any, Any], parallelism: int, restored: SourceCheckpoint | None = None
     ) -> None:
         self.parallelism = parallelism
-        self._pickled = pickle.dumps(source, protocol=5)
+        self._pickled = cloudpickle.dumps(source)
         self._periodic: list[Callable[[], None]] = []
         self._number = 0 if restored is None else restored.number
         self._books: SplitAssignments[Any] = SplitAssignments(self._number)
@@ -142,6 +144,16 @@ class SourceRun:
             for subtask in range(self.parallelism):
                 records += self.poll(subtask)
             self.tick()
+        return records
+
+    def read_rounds(self, rounds: int) -> list[Any]:
+        """What the readers return when each is polled so many times, the enumerator looking for splits in
+        between."""
+        records: list[Any] = []
+        for _ in range(rounds):
+            self.tick()
+            for subtask in range(self.parallelism):
+                records += self.poll(subtask)
         return records
 
     # -- checkpoints --------------------------------------------------------------------------------

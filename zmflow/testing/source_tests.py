@@ -21,6 +21,7 @@ import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from zmflow.api.sources import Source
@@ -52,7 +53,7 @@ class SourceTests:
 
     def test_it_travels(self, source: Source[Any, Any]) -> None:
         """It is pickled with the job, and its copy is the same."""
-        copy = pickle.loads(pickle.dumps(source, protocol=5))
+        copy = pickle.loads(cloudpickle.dumps(source))
         assert (type(copy), copy.name, copy.bounded) == (type(source), source.name, source.bounded)
         source.validate()
 

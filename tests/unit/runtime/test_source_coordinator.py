@@ -323,3 +323,64 @@ def test_built_in_enumerators_give_a_restarted_reader_the_same_splits(kind: str,
         assert any(len(bundle) > 1 for bundle in first)
         assert all(re.search(r"\d\.txt$", split.path) for bundle in first for split in bundle)
     running.end()
+
+
+class Patient(Letters):
+    """Has nothing at first, and finds a letter with every look."""
+
+    def create_enumerator(self, context: SplitEnumeratorContext[str]) -> SplitEnumerator[str]:
+        return PatientEnumerator(context, self.splits)
+
+
+class PatientEnumerator(SplitEnumerator[str]):
+    def __init__(self, context: SplitEnumeratorContext[str], splits: str) -> None:
+        self.context = context
+        self.unseen = list(splits)
+        self.back: list[str] = []
+        self.waiting: list[int] = []
+
+    def start(self) -> None:
+        self.context.call_periodically(1, self.look)
+
+    def look(self) -> None:
+        step("look")
+        if self.waiting and (self.back or self.unseen):
+            split = (self.back or self.unseen).pop(0)
+            self.context.assign_splits([split], self.waiting.pop(0))
+
+    def handle_split_request(self, subtask: int) -> None:
+        self.waiting.append(subtask)
+
+    def add_splits_back(self, splits: Sequence[str], subtask: int) -> None:
+        self.back += splits
+
+
+def test_a_request_may_be_answered_later() -> None:
+    """An enumerator that looks for splits periodically assigns one to the reader that has waited longest."""
+    running = Running(Patient("ab"))
+    running.coordinator.request(2, 0, 0)
+    running.coordinator.request(1, 0, 0)
+    assert running.sent.get(timeout=WAIT_S) == (2, 0, ADD_SPLITS, ["a"])
+    assert running.sent.get(timeout=WAIT_S) == (1, 0, ADD_SPLITS, ["b"])
+    running.end()
+
+
+def test_a_reader_that_restarts_while_it_waits_is_answered_as_it_is_now() -> None:
+    """What is assigned to a waiting reader goes to its newest attempt."""
+    running = Running(Patient("a"))
+    assert running.ask(0) == (0, 0, ADD_SPLITS, ["a"])
+    running.coordinator.request(0, 0, 0)  # nothing is left: it waits, and then restarts
+    assert running.ask(0, attempt=1) == (0, 1, ADD_SPLITS, ["a"])
+    running.end()
+
+
+def test_a_periodic_call_that_fails_fails_the_readers() -> None:
+    """As any method of the enumerator; it is not called again, and begins anew with a new enumerator."""
+    running = Running(Patient("a"))
+    FAILS_IN.append("look")
+    subtask, attempt, verb, failure = running.ask(0)
+    assert (subtask, attempt, verb) == (0, 0, ENUMERATOR_FAILED)
+    assert "failed in look" in failure.summary
+    FAILS_IN.clear()
+    assert running.ask(0, attempt=1) == (0, 1, ADD_SPLITS, ["a"])
+    running.end()

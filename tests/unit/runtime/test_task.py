@@ -464,3 +464,57 @@ def test_a_gauge_that_never_returns_does_not_outlive_its_task() -> None:
     running.cancel()
     running.interrupt()
     assert environment.end()[0] == "CANCELED"
+
+
+class Later(Numbers):
+    """Its reader has nothing yet whenever it is asked for the first time."""
+
+    def __init__(self, after_s: float) -> None:
+        self.after_s = after_s
+
+    def create_reader(self, context: RuntimeContext) -> SourceReader[int, range]:
+        return LaterReader(self.after_s)
+
+
+class LaterReader(NumbersReader):
+    def __init__(self, after_s: float) -> None:
+        super().__init__()
+        self.after_s = after_s
+        self.polls = 0
+
+    def poll_next(self) -> Sequence[int] | EndOfInput | None:
+        self.polls += 1
+        SEEN.append(f"poll {self.polls}")
+        if self.splits and self.polls < 4:
+            return None
+        return super().poll_next()
+
+    def poll_again_after_s(self) -> float | None:
+        return self.after_s if self.splits else None
+
+
+def test_a_reader_is_polled_again_when_it_says() -> None:
+    """Without another split: it has one and cannot read it yet."""
+    environment = Environment()
+    running = task(environment, SourceOperator(Later(0.001)), SinkFunctionOperator(SEEN_APPEND))
+    running.start()
+    running.operator_event(encode_event(ADD_SPLITS, [range(2)]))
+    GATE.put(None)
+    wait_until(lambda: 1 in SEEN)
+    assert SEEN == ["poll 1", "poll 2", "poll 3", "poll 4", 0, 1] or SEEN[6:] == ["poll 5"]
+    running.operator_event(encode_event(NO_MORE_SPLITS))
+    assert environment.end() == ("FINISHED", None)
+
+
+def test_a_reader_that_waits_long_keeps_nobody_waiting() -> None:
+    """It is given what is assigned, and cancelled, long before it wants to be polled."""
+    environment = Environment()
+    running = task(environment, SourceOperator(Later(3600)), SinkFunctionOperator(SEEN_APPEND))
+    running.start()
+    for _ in range(2):
+        environment.requests.get(timeout=WAIT_S)
+        running.operator_event(encode_event(ADD_SPLITS, [range(2)]))
+    environment.requests.get(timeout=WAIT_S)  # it has taken the second one as well
+    wait_until(lambda: "poll 3" in SEEN)
+    running.cancel()
+    assert environment.end() == ("CANCELED", None)
