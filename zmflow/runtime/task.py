@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import SourceReader
 from zmflow.config import Settings
-from zmflow.config.options import JOB_PARAMETERS, RUNTIME_MODE, STATE_BACKEND
+from zmflow.config.options import RUNTIME_MODE, STATE_BACKEND
 from zmflow.execution.barrier_alignment import Alignment
 from zmflow.execution.batches import Batch
 from zmflow.execution.chain import Chain
@@ -45,6 +45,7 @@ from zmflow.runtime.channels import (
     TaskCanceledError,
 )
 from zmflow.runtime.interruption import is_importing, raise_in_thread
+from zmflow.runtime.job_parameters import job_parameters
 from zmflow.runtime.metric_sampler import MetricSampler
 from zmflow.runtime.shipped_code import install_classes, load_chain
 from zmflow.runtime.source_loop import EnumeratorFailedError, SourceLoop
@@ -267,7 +268,7 @@ class Task:
             host=self._environment.host,
             managed_memory_bytes=deployment.managed_memory,
             external_resources=self._environment.external_resources,
-            job_parameters=self._job_parameters(),
+            job_parameters=job_parameters(self._settings),
             accumulators=self.accumulators.registered,
             metric_group=self._metrics.group,
         )
@@ -295,14 +296,6 @@ class Task:
 
             post = self._environment.post_event
             self._alignment = SourceAlignment(self._chain, spec.aligned, deployment, post)
-
-    def _job_parameters(self) -> dict[str, str]:
-        text = self._settings[JOB_PARAMETERS]
-        if not text:
-            return {}
-        from zmflow.api.execution_config import read_map_text  # only for those who have any
-
-        return read_map_text(text)
 
     def _make_spill(self) -> SpillFiles:
         from zmflow.runtime.spill_files import SpillFiles  # only for those who hold much
