@@ -32,16 +32,20 @@ C = TypeVar("C")
 class WriterContext:
     """What the engine offers a ``SinkWriter``.
 
-    ``emit_to_client`` sends rows to the client that runs the job and blocks while that client is
-    slow; ``finished`` marks the subtask's last call. Only collect sinks use it. ``checkpoints`` says whether
-    checkpoints commit, or the end of the input alone. ``processing_time`` is the clock of the writer's
-    timers, in milliseconds since 1970.
+    ``checkpoints`` says whether checkpoints commit, or the end of the input alone. ``processing_time`` is the
+    clock of the writer's timers, in milliseconds since 1970.
+
+    Only collect sinks use the rest. ``emit_to_client(sink, rows, finished, transactional)`` sends rows to the
+    client that runs the job, blocks while that client is slow, and returns the number of their last batch;
+    ``finished`` marks the subtask's last call. Transactional rows are shown when ``commit_at_client(sink,
+    subtask, attempt, batch)`` says that they count.
     """
 
     runtime_context: RuntimeContext
-    emit_to_client: Callable[[str, Sequence[Any], bool], None]
+    emit_to_client: Callable[[str, Sequence[Any], bool, bool], int]
     checkpoints: bool = False
     processing_time: Callable[[], int] = lambda: 0
+    commit_at_client: Callable[[str, int, int, int], None] = lambda *_: None
 
     @property
     def restored_checkpoint_id(self) -> int | None:

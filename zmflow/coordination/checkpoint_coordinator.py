@@ -270,9 +270,9 @@ class CheckpointCoordinator:
             return
         if pending.tasks:
             return
-        mixed = pending.half_union()
+        mixed = [vertex for vertex in pending.half_unions() if not self._input_ended(vertex)]
         if mixed:
-            names = self._layout.vertex_names([(mixed, 0)])
+            names = self._layout.vertex_names([(mixed[0], 0)])
             why = f"Some tasks of {names[0]} have finished, and it holds state that every task gets all of."
             self._abort(turn, pending, why)
             return
@@ -282,6 +282,11 @@ class CheckpointCoordinator:
             turn.do(StoreCheckpoint(self._job_id, number, location, pending.metadata))
         else:
             self._complete(turn, pending)
+
+    def _input_ended(self, vertex: str) -> bool:
+        """Whether all tasks of a vertex have finished or have only to commit: none will ask for its state."""
+        executions = self._layout.executions.vertices[vertex]
+        return all(e.state == "FINISHED" or e.attempt_id in self._awaiting for e in executions)
 
     def _too_late(self, turn: Turn, message: CheckpointAcknowledged) -> None:
         number = message.checkpoint_id

@@ -463,8 +463,9 @@ class JobMaster:
         if not 0 <= index < len(subtasks) or subtasks[index].attempt_number != message.attempt_number:
             turn.tell(self.job_id, "collected rows dropped: of an attempt that is over")
         elif self._watchers.rows(turn, msgspec.structs.replace(message, epoch=turn.epoch)):
-            self._given[message.vertex_id, index] = None
-            self.scheduler.pinned = True
+            if not message.transactional:
+                self._given[message.vertex_id, index] = None
+                self.scheduler.pinned = True
         else:
             turn.tell(self.job_id, "collected rows dropped: nobody takes them")
 

@@ -127,14 +127,15 @@ class PendingCheckpoint:
         self.ended_ms, self.failure, self.counted = now_ms, failure, counted
         self.coordinator_states, self.files, self._metadata = {}, {}, None
 
-    def half_union(self) -> str:
-        """A vertex that cannot be restored from this, as part of it has finished and another part holds state
-        of which every subtask gets all; empty when there is none."""
+    def half_unions(self) -> list[str]:
+        """Vertices of which part has finished while another part holds state that every subtask gets all of:
+        what the finished part knew is missing in it."""
+        vertices = []
         for vertex, finished in self.finished.items():
             files = [file for (other, _), file in self.files.items() if other == vertex]
             if finished and any(file is not None and file.has_union for file in files):
-                return vertex
-        return ""
+                vertices.append(vertex)
+        return vertices
 
     def acknowledged_by_all(self, job_id: str, layout: JobLayout) -> None:
         """All parts are there: put them together."""

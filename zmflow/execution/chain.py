@@ -69,7 +69,7 @@ class Chain:
         spec: the chain, as unpickled from the job graph.
         context: where it runs; each function gets it with its operator's name.
         outputs: for each ``spec.outputs``, what takes the batches.
-        emit_to_client: see ``zmflow.api.sinks.WriterContext``.
+        emit_to_client, commit_at_client: see ``zmflow.api.sinks.WriterContext``.
         output_events: for each ``spec.outputs``, what takes the time events.
         processing_time: the clock, milliseconds since 1970.
         host_for: makes what an operator that waits for others has beside the chain; given what to call when
@@ -87,7 +87,7 @@ class Chain:
         spec: ChainSpec,
         context: RuntimeContext,
         outputs: Sequence[BatchConsumer],
-        emit_to_client: Callable[[str, Sequence[Any], bool], None],
+        emit_to_client: Callable[[str, Sequence[Any], bool, bool], int],
         *,
         output_events: Sequence[EventConsumer] = (),
         processing_time: Callable[[], int] = lambda: 0,
@@ -95,6 +95,7 @@ class Chain:
         batch_mode: bool = False,
         state_backend: str = "hashmap",
         checkpoints: bool = False,
+        commit_at_client: Callable[[str, int, int, int], None] = lambda *_: None,
         restored: Callable[[str], RestoredOperator | None] = lambda _operator_id: None,
         make_spill: Callable[[], Spill] | None = None,
     ) -> None:
@@ -102,6 +103,7 @@ class Chain:
         self._context = context
         self._outputs = outputs
         self._emit_to_client = emit_to_client
+        self._commit_at_client = commit_at_client
         self._output_events = output_events
         self._processing_time = processing_time
         self._host_for = host_for
@@ -459,7 +461,13 @@ class Chain:
             sink = FunctionSink(operator.function)
         commits = SinkCommits(
             sink,
-            WriterContext(context, self._emit_to_client, self._checkpoints, self._processing_time),
+            WriterContext(
+                context,
+                self._emit_to_client,
+                self._checkpoints,
+                self._processing_time,
+                self._commit_at_client,
+            ),
             functions,
             checkpoints=self._checkpoints,
             processing_time=self._processing_time,

@@ -326,6 +326,8 @@ class CollectedRows(ControlMessage, frozen=True):
     rows: bytes
     last: bool
     attempt_number: int = 0
+    transactional: bool = False  # they count when they are committed
+    commit: tuple[int, int, int] | None = None  # no rows: subtask, attempt and its last batch that counts
 
 
 class CollectAck(ControlMessage, frozen=True):

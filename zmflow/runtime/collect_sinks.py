@@ -47,17 +47,18 @@ class CollectSinks:
         self._post = post
         self._collects: dict[SinkKey, _Collect] = {}
 
-    def emit(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
-        """Send rows; blocks while the client is slow.
+    def emit(
+        self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool, *, transactional: bool = False
+    ) -> int:
+        """Send rows; blocks while the client is slow. Returns the number of their last batch.
 
         Raises:
             ConnectorError: the rows cannot be pickled, or a few of them are too large to travel.
         """
         if len(rows) > COLLECT_ROWS_MAX:
             middle = len(rows) // 2
-            self.emit(task, collect_id, rows[:middle], False)
-            self.emit(task, collect_id, rows[middle:], finished)
-            return
+            self.emit(task, collect_id, rows[:middle], False, transactional=transactional)
+            return self.emit(task, collect_id, rows[middle:], finished, transactional=transactional)
         encoded = _encode(rows)
         deployment = task.deployment
         collect = self._of(task, collect_id)
@@ -73,9 +74,30 @@ class CollectSinks:
                 encoded,
                 finished,
                 deployment.attempt_number,
+                transactional,
             )
         )
         collect.sequence += 1
+        return collect.sequence - 1
+
+    def commit(self, task: Task, collect_id: str, subtask: int, attempt: int, sequence: int) -> None:
+        """Tell the client that what an attempt of a subtask has sent counts, up to this batch."""
+        deployment = task.deployment
+        self._post(
+            CollectedRows(
+                0,
+                deployment.job_id,
+                deployment.vertex_id,
+                collect_id,
+                deployment.subtask_index,
+                -1,
+                b"",
+                False,
+                deployment.attempt_number,
+                True,
+                (subtask, attempt, sequence),
+            )
+        )
 
     def acknowledged(self, ack: CollectAck) -> None:
         """The client took a batch and all before it.

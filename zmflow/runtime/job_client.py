@@ -11,6 +11,7 @@ from zmflow.api.execution import JobExecutionResult
 from zmflow.errors import JobCanceledError, JobFailedError
 from zmflow.protocol.messages import CollectedRows, JobState, JobStatus, TaskFailure
 from zmflow.runtime.client import ENDED_STATES, ClusterClient
+from zmflow.runtime.collected_rows import RowBuffer
 
 __all__ = ["RemoteJobClient", "job_failed_error"]
 
@@ -198,10 +199,16 @@ class RemoteJobClient:
 
         Raises like ``get_job_execution_result`` when the job fails or is cancelled.
         """
+        buffer = RowBuffer()
         for update in self._updates(collect=self._collect):
-            if isinstance(update, CollectedRows):
-                yield from pickle.loads(update.rows)
+            if not isinstance(update, CollectedRows):
+                continue
+            if update.transactional and update.commit is None:
                 self._client.acknowledge(update)
+            for rows in buffer.take(update):
+                yield from pickle.loads(rows.rows)
+                if not rows.transactional:
+                    self._client.acknowledge(rows)
         self._result()
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from zmflow.protocol.messages import TaskDeployment
 from zmflow.state.checkpoint_storage import CheckpointStorage, open_storage
 from zmflow.state.chunks import KeyedChunk
 from zmflow.state.keys import key_group_range
-from zmflow.state.operator_state import OperatorStateSnapshot, redistribute
+from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot, redistribute
 from zmflow.state.state_file import StateFileReader
 
 __all__ = ["open_state_file", "read_restored"]
@@ -41,6 +41,12 @@ def read_restored(
     ]
     if of_operator.own:
         operator = [state for states in held for state in states]
+    elif of_operator.parallelism == deployment.parallelism:
+        # All files, because some of it goes to everybody; the rest stays where it was.
+        own = held[deployment.subtask_index]
+        operator = [state for state in own if state.mode is not OperatorStateMode.UNION]
+        everybodys = [[state for state in states if state.mode is OperatorStateMode.UNION] for states in held]
+        operator += redistribute(everybodys, deployment.parallelism)[deployment.subtask_index]
     else:
         operator = redistribute(held, deployment.parallelism)[deployment.subtask_index]
     return RestoredOperator(restore.checkpoint_id, keyed, operator)

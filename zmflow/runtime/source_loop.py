@@ -38,6 +38,7 @@ class SourceLoop:
         control: serves an item that is not the source's alone.
         alignment: of the reader with others of its group; None where it has none.
         process: runs records through the chain.
+        slice_rows: how many records to process before the mailbox is looked at again.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class SourceLoop:
         control: Callable[[Any], None],
         alignment: SourceAlignment | None,
         process: Callable[[Sequence[Any]], None],
+        slice_rows: Callable[[], int],
     ) -> None:
         operator = chain.source
         assert operator is not None
@@ -63,6 +65,8 @@ class SourceLoop:
         self._control = control
         self._alignment = alignment
         self._process = process
+        self._slice_rows = slice_rows
+        self._in_hand: Sequence[Any] = ()  # of the reader's last batch, what is not processed yet
 
     def run(self) -> None:
         """Until the input has ended; the reader is closed then, whatever happens."""
@@ -70,8 +74,9 @@ class SourceLoop:
         try:
             with chain.running(0):
                 reader.start()
-                self._checkpoints.restore_reader(chain, reader, ADD_SPLITS)
+                in_hand = self._checkpoints.restore_reader(chain, reader, ADD_SPLITS, self._left)
                 self._request_split()
+            self._take(in_hand)
             while True:
                 while self._pending():
                     self._serve(self._next_item(None))
@@ -86,10 +91,31 @@ class SourceLoop:
                 if rows is None:
                     self._wait()
                 else:
-                    self._process(rows)
+                    self._take(rows)
         finally:
             with chain.running(0):
                 reader.close()
+
+    def _left(self) -> Sequence[Any]:
+        return self._in_hand
+
+    def _take(self, rows: Sequence[Any]) -> None:
+        """Process a batch. A slow chain takes it in slices, and barriers do not wait for all of it: what
+        is left is part of the snapshot."""
+        count = len(rows)
+        if count <= self._slice_rows():
+            self._process(rows)
+            return
+        begin = 0
+        while begin < count:
+            end = min(count, begin + self._slice_rows())
+            self._process(rows[begin:end])
+            begin = end
+            if begin < count and self._pending():
+                self._in_hand = rows[begin:]
+                while self._pending():
+                    self._serve(self._next_item(None))
+                self._in_hand = ()
 
     def _wait(self) -> None:
         """Until the reader, which has nothing to read, can be given something or wants to be polled again."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -278,15 +279,14 @@ class Task:
             spec,
             context,
             self._outputs.takers,
-            lambda collect_id, rows, finished: self._environment.emit_to_client(
-                self, collect_id, rows, finished
-            ),
+            partial(self._environment.emit_to_client, self),
             output_events=self._outputs.event_takers,
             processing_time=_wall_ms,
             host_for=self._host_for,
             batch_mode=self._settings[RUNTIME_MODE] == "BATCH",
             state_backend=self._settings[STATE_BACKEND],
             checkpoints=self._checkpoints.enabled,
+            commit_at_client=partial(self._environment.commit_at_client, self),
             restored=self._checkpoints.restored,
             make_spill=self._make_spill,
         )
@@ -374,7 +374,8 @@ class Task:
         if not self._checkpoints.enabled or not chain.awaits_checkpoint:
             return
         before = self._checkpoints.last_taken
-        self._environment.checkpoint_reply(self, AwaitsCheckpoint(0, "", self.deployment.attempt_id))
+        waits = AwaitsCheckpoint(0, "", self.deployment.attempt_id, before)
+        self._environment.checkpoint_reply(self, waits)
         while self._checkpoints.last_completed <= before:
             self._control(self._next_item()[1])
 
@@ -401,6 +402,7 @@ class Task:
             control=self._control,
             alignment=self._alignment,
             process=lambda rows: self._process(rows, chain.process),
+            slice_rows=lambda: self._slices.rows,
         )
         self._reader = loop.reader
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from zmflow.config import Settings
@@ -44,6 +44,10 @@ ENTRY_S_FIRST = 100e-9
 
 ENTRIES_MEASURED_MIN = 10_000
 """Fewer entries say more about the cost of a snapshot than about that of an entry."""
+
+
+ROWS_IN_HAND = "source-rows"
+"""Operator state of a source: records that its reader has given and that were not processed yet."""
 
 
 class _Reader(Protocol):
@@ -131,17 +135,29 @@ class TaskCheckpoints:
         """What an operator goes on from; None where it begins anew."""
         return read_restored(self._deployment, operator_id, self._settings)
 
-    def restore_reader(self, chain: Chain, reader: _Reader, add_verb: str) -> None:
-        """Give the reader of a source its splits; from now on it takes part in checkpoints."""
-        splits = chain.state.functions(0).store.take(READER_SPLITS, OperatorStateMode.SPLIT)
+    def restore_reader(
+        self, chain: Chain, reader: _Reader, add_verb: str, in_hand: Callable[[], Sequence[Any]]
+    ) -> list[Any]:
+        """Give the reader of a source its splits; from now on it takes part in checkpoints.
+
+        Args:
+            in_hand: of the batch that the reader gave last, what is not processed yet.
+
+        Returns:
+            What was in hand when the checkpoint was taken: to be processed first.
+        """
+        store = chain.state.functions(0).store
+        splits = store.take(READER_SPLITS, OperatorStateMode.SPLIT)
         if splits:
             reader.add_splits(splits)
 
         def add(context: SnapshotContext) -> None:
             assigned = self.assigned.before(context.checkpoint_id, add_verb)
             context.add_list(READER_SPLITS, [*reader.snapshot_state(context.checkpoint_id), *assigned])
+            context.add_list(ROWS_IN_HAND, in_hand())
 
         chain.state.add_part(0, add)
+        return store.take(ROWS_IN_HAND, OperatorStateMode.SPLIT)
 
     # -- aligning -----------------------------------------------------------------------------------
 

@@ -40,6 +40,14 @@ class TaskEnvironment(Protocol):
         """Send an event to the worker of another task."""
         ...
 
-    def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
-        """Send rows to the client; blocks while it is slow."""
+    def emit_to_client(
+        self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool, transactional: bool, /
+    ) -> int:
+        """Send rows to the client; blocks while it is slow. The number of their last batch."""
+        ...
+
+    def commit_at_client(
+        self, task: Task, collect_id: str, subtask: int, attempt: int, sequence: int, /
+    ) -> None:
+        """Tell the client that rows which an attempt has sent count, up to this batch."""
         ...

@@ -385,9 +385,17 @@ class SlotWorker:
         """Send an event of a task to another one's worker, through the JobManager."""
         self._post(event)
 
-    def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
+    def emit_to_client(
+        self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool, transactional: bool, /
+    ) -> int:
         """Send rows of a collect sink to the client; blocks while it is slow."""
-        self._collects.emit(task, collect_id, rows, finished)
+        return self._collects.emit(task, collect_id, rows, finished, transactional=transactional)
+
+    def commit_at_client(
+        self, task: Task, collect_id: str, subtask: int, attempt: int, sequence: int, /
+    ) -> None:
+        """Tell the client that rows of a collect sink count."""
+        self._collects.commit(task, collect_id, subtask, attempt, sequence)
 
 
 def run_worker(boot: WorkerBoot) -> None:

@@ -121,7 +121,7 @@ class JobTask:
             self.spec,
             self.context,
             [writer.emit for writer in self._writers],
-            lambda *_: None,
+            lambda *_: 0,
             output_events=[_told(writer) for writer in self._writers],
             processing_time=clock,
             host_for=host_for,

@@ -169,5 +169,5 @@ class SinkRun:
             gc.collect()
 
 
-def _emit(*_: object) -> None:
+def _emit(*_: object) -> int:
     raise AssertionError("Only collect sinks send rows to the client.")

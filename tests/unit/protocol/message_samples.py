@@ -134,7 +134,7 @@ SAMPLES: list[m.Message] = [
     m.TaskStateChanged(3, "a3-1", "9f/v1/0/0", "FAILED", _FAILURE, _COUNTERS, b"accumulators"),
     m.TaskMetrics(3, "a3-1", [_COUNTERS], {"9f/v1/0/0": b"accumulators"}),
     m.OperatorEvent(3, "9f", "v1", 0, 1, -1, b"split?", 2, 3),
-    m.CollectedRows(3, "9f", "v2", "c1", 0, 5, b"rows", True, 2),
+    m.CollectedRows(3, "9f", "v2", "c1", 0, 5, b"rows", True, 2, True, (0, 1, 4)),
     m.CollectAck(3, "9f", "v2", "c1", 0, 5),
     m.WorkerReady(3, "a3-1", 4712, _ENDPOINT),
     m.SubmitJob(3, 7, "9f", b"graph"),

@@ -74,7 +74,9 @@ class Environment:
         assert (verb, vertex, alignment.group) == (REPORT_WATERMARK, "v1", "g")
         return None if watermark_ms is None else int(watermark_ms)
 
-    def emit_to_client(self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool) -> None:
+    def emit_to_client(
+        self, task: Task, collect_id: str, rows: Sequence[Any], finished: bool, transactional: bool
+    ) -> int:
         raise AssertionError("no collect sink here")
 
     def end(self) -> tuple[TaskState, TaskFailure | None]:
