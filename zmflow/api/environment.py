@@ -29,7 +29,7 @@ from zmflow.api.operators import (
     SourceOperator,
 )
 from zmflow.api.serialization import chain_serializer
-from zmflow.api.shipping import import_path_of, listed_py_files, read_py_files
+from zmflow.api.shipping import import_path_of, listed_py_files, read_job_files
 from zmflow.api.slot_sharing_group import SlotSharingGroup
 from zmflow.api.sources import Source
 from zmflow.api.types import TypeInformation
@@ -118,6 +118,7 @@ class StreamExecutionEnvironment(EnvironmentSettings, EnvironmentSources):
         self._settings = settings
         self._executor = executor
         self._py_files: list[Path] = []
+        self._cached_files = {}
         self._recorded: list[Transformation] = []
         self._sharing_resources: dict[str, ResourceProfile] = {}
         self._last_number = 0
@@ -406,7 +407,7 @@ class StreamExecutionEnvironment(EnvironmentSettings, EnvironmentSources):
         properties = JobProperties(
             name=job_name,
             settings=settings.texts(),
-            py_files=read_py_files(py_files),
+            files=read_job_files(py_files, self._cached_files.values()),
             runtime_mode=mode,
         )
         group_of = _alignment_group if mode == "STREAMING" else _no_group

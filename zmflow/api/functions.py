@@ -16,7 +16,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from zmflow.api.accumulators import Accumulator, DoubleCounter, Histogram, IntCounter, LongCounter
@@ -88,16 +87,16 @@ class ExternalResourceInfo:
 
 @dataclass(frozen=True, slots=True)
 class DistributedCache:
-    """Files by name, on this machine. Jobs do not bring any yet.
+    """Files that came with the job, by name: see ``StreamExecutionEnvironment.register_cached_file``.
 
-    >>> DistributedCache({"words": "/tmp/words.txt"}).get_file("words").name
-    'words.txt'
+    >>> DistributedCache({"words": "/tmp/words.txt"}).get_file("words")
+    '/tmp/words.txt'
     """
 
     paths: Mapping[str, str]
 
-    def get_file(self, name: str) -> Path:
-        """The file, or the directory, that was registered under this name.
+    def get_file(self, name: str) -> str:
+        """The path on this machine of the file or directory that was registered under this name.
 
         Raises:
             ZmflowError: there is none; names those there are.
@@ -106,9 +105,9 @@ class DistributedCache:
             raise ZmflowError(
                 f"The job has no cached file {name!r}.",
                 detail=f"Registered: {', '.join(sorted(self.paths)) or 'none'}.",
-                hint="Jobs do not ship data files yet: put the file on every machine.",
+                hint="Register files with env.register_cached_file(path, name) before execute().",
             )
-        return Path(self.paths[name])
+        return self.paths[name]
 
 
 @dataclass(frozen=True, slots=True)

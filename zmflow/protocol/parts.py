@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from zmflow.protocol.checkpoints import SubtaskRestore
+from zmflow.protocol.job_files import JobFile
 from zmflow.protocol.metric_samples import MetricSample
 
 __all__ = [
@@ -87,10 +88,11 @@ class TaskDeployment(_Struct, frozen=True):
     gate_channels: list[int]  # channels of each input gate
     partitions: list[ResultPartition]
     settings: dict[str, str]  # the job's settings, as text, over the TaskManager's own
-    py_files: list[tuple[str, bytes]]  # (file name, content): modules and zip archives
+    py_files: list[tuple[str, bytes]]  # nothing: superseded by files
     coordinator_number: int = 0  # of a source: grows when its split enumerator begins anew
     managed_memory: dict[str, int] = {}  # bytes by use case: OPERATOR, STATE_BACKEND
     restore: SubtaskRestore | None = None  # None: it begins anew
+    files: list[JobFile] = []  # only named: they were sent before
 
 
 class TaskFailure(_Struct, frozen=True):
