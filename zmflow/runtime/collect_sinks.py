@@ -62,6 +62,8 @@ class CollectSinks:
         deployment = task.deployment
         collect = self._of(task, collect_id)
         collect.permits.take()
+        sequence = collect.sequence
+        collect.sequence += 1  # before they leave: an acknowledgement may overtake this thread
         self._post(
             CollectedRows(
                 0,
@@ -69,13 +71,12 @@ class CollectSinks:
                 deployment.vertex_id,
                 collect_id,
                 deployment.subtask_index,
-                collect.sequence,
+                sequence,
                 encoded,
                 finished,
                 deployment.attempt_number,
             )
         )
-        collect.sequence += 1
 
     def acknowledged(self, ack: CollectAck) -> None:
         """The client took a batch and all before it.
