@@ -9,36 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_executor import ClusterExecutor
 
 from zmflow import MapFunction, RuntimeContext, StreamExecutionEnvironment
 from zmflow.api.environment import environment_context
 from zmflow.config import Settings
 from zmflow.errors import JobFailedError, JobGraphError
-from zmflow.graph.job_graph import JobGraph
-from zmflow.runtime.executors import new_job_id
-from zmflow.runtime.job_client import RemoteJobClient
 from zmflow.runtime.mini_cluster import MiniCluster
 
 pytestmark = pytest.mark.integration
 
 DEADLINE_S = 30
-
-
-class ClusterExecutor:
-    """Submits to one cluster, which the test looks into."""
-
-    def __init__(self, cluster: MiniCluster) -> None:
-        self.cluster = cluster
-
-    def submit(self, graph: JobGraph, settings: Settings, *, collect: bool) -> RemoteJobClient:
-        """Submit and return at once."""
-        client, job_id = self.cluster.client(), new_job_id()
-        client.submit(graph, job_id)
-        return RemoteJobClient(client, job_id, self.cluster.client, collect=collect)
-
-    def files(self) -> list[Path]:
-        """What its TaskManagers keep of jobs now."""
-        return list(self.cluster.run_directory.glob("files-*/*/*/*"))
 
 
 @pytest.fixture(scope="module")
@@ -158,5 +139,5 @@ def test_a_file_that_went_away_is_named(env: StreamExecutionEnvironment, tmp_pat
     env.register_cached_file(tmp_path / "a", "first")
     (tmp_path / "a").unlink()
     env.from_sequence(1, 2).print()
-    with pytest.raises(JobGraphError, match="registered as 'first' cannot be read"):
+    with pytest.raises(JobGraphError, match="The file 'first' cannot be read"):
         env.execute()

@@ -85,6 +85,10 @@ class ExternalResourceInfo:
         return ["index"]
 
 
+INTERNAL_FILE_PREFIX = "zmflow/"
+"""How the names of files begin that jobs carry for the engine itself: kept rows of cached streams."""
+
+
 @dataclass(frozen=True, slots=True)
 class DistributedCache:
     """Files that came with the job, by name: see ``StreamExecutionEnvironment.register_cached_file``.
@@ -102,9 +106,10 @@ class DistributedCache:
             ZmflowError: there is none; names those there are.
         """
         if name not in self.paths:
+            registered = [path for path in sorted(self.paths) if not path.startswith(INTERNAL_FILE_PREFIX)]
             raise ZmflowError(
                 f"The job has no cached file {name!r}.",
-                detail=f"Registered: {', '.join(sorted(self.paths)) or 'none'}.",
+                detail=f"Registered: {', '.join(registered) or 'none'}.",
                 hint="Register files with env.register_cached_file(path, name) before execute().",
             )
         return self.paths[name]

@@ -38,11 +38,12 @@ _MODE_SHIFT = 16  # zip keeps the mode of a file in the upper half of its attrib
 
 @dataclass(frozen=True, slots=True)
 class CachedFile:
-    """A file or directory that was registered under a name."""
+    """A file or directory that travels under a name. ``title`` is what errors call it."""
 
     name: str
     path: Path
     executable: bool = False
+    title: str = ""
 
 
 def listed_py_files(setting: str) -> list[Path]:
@@ -84,8 +85,8 @@ def new_cached_file(file_path: str | os.PathLike[str], name: str, executable: bo
         raise JobGraphError(f"register_cached_file() takes a name for {path}, not {name!r}.")
     if not path.exists():
         raise JobGraphError(f"The file to register as {name!r} does not exist.", detail=str(path))
-    registered = CachedFile(name, path.absolute(), executable)
-    _check_size([(f"The file {name!r}", registered.path, frozenset())])
+    registered = CachedFile(name, path.absolute(), executable, f"the file {name!r}")
+    _check_size([(registered.title, registered.path, frozenset())])
     return registered
 
 
@@ -102,8 +103,8 @@ def read_job_files(python: Iterable[Path], cached: Iterable[CachedFile]) -> list
     python, cached = list(python), list(cached)
     _check_size(
         [
-            *((f"The Python file {path.name!r}", path, _NOT_CODE) for path in python),
-            *((f"The file {file.name!r}", file.path, frozenset()) for file in cached),
+            *((f"the Python file {path.name!r}", path, _NOT_CODE) for path in python),
+            *((file.title, file.path, frozenset()) for file in cached),
         ]
     )
     shipped: dict[str, tuple[Path, JobFile]] = {}
@@ -129,10 +130,10 @@ def _check_size(files: Iterable[tuple[str, Path, frozenset[str]]]) -> None:
     if total > JOB_FILES_SIZE_MAX_BYTES:
         size, what, path = max(sizes)
         raise JobGraphError(
-            f"{what} is too large to travel with a job: {size_text(size)}."
+            f"{what[0].upper()}{what[1:]} is too large to travel with a job: {size_text(size)}."
             if size > JOB_FILES_SIZE_MAX_BYTES
             else f"The files of the job are too large to travel with it: {size_text(total)}.",
-            detail=f"The largest is {path}: {size} bytes; at most {JOB_FILES_SIZE_MAX_BYTES} travel.",
+            detail=f"The largest is {what}, {path}: {size} bytes; at most {JOB_FILES_SIZE_MAX_BYTES} travel.",
             hint="Put large files where every machine can read them, and give the function the path.",
         )
 
@@ -174,7 +175,7 @@ def _read_cached(file: CachedFile) -> JobFile:
         content = _zipped(path, path, frozenset()) if is_directory else path.read_bytes()
     except OSError as error:
         raise JobGraphError(
-            f"The file that was registered as {name!r} cannot be read.",
+            f"{file.title[0].upper()}{file.title[1:]} cannot be read.",
             detail=f"{path}: {error.strerror or error}",
         ) from None
     kind: JobFileKind = "directory" if is_directory else "file"

@@ -14,6 +14,7 @@ from zmflow.protocol.job_files import JobFile
 from zmflow.protocol.metric_samples import MetricSample
 
 __all__ = [
+    "RETRACTABLE_ROWS",
     "ChannelTarget",
     "DataEndpoint",
     "FailureKind",
@@ -40,6 +41,10 @@ JobState: TypeAlias = Literal[
     "CREATED", "RUNNING", "RESTARTING", "FINISHED", "FAILING", "FAILED", "CANCELLING", "CANCELED"
 ]
 FailureKind: TypeAlias = Literal["user", "worker", "taskmanager", "slots", "engine", "checkpoint"]
+
+RETRACTABLE_ROWS = "cache-"
+"""How the ids of collect sinks begin whose client takes back what an older attempt has sent, so that their
+tasks may restart."""
 
 
 class _Struct(msgspec.Struct, frozen=True, array_like=True):
