@@ -15,6 +15,7 @@ from zmflow.coordination.checkpoint_coordinator import CheckpointCoordinator
 from zmflow.coordination.completed_checkpoints import CompletedCheckpoint, CompletedCheckpoints
 from zmflow.coordination.execution_graph import ExecutionGraph
 from zmflow.coordination.failover import Regions
+from zmflow.coordination.job_file_shipments import JobFileShipments
 from zmflow.coordination.job_master import JobMaster
 from zmflow.coordination.peers import Peers
 from zmflow.coordination.registered_taskmanager import RegisteredTaskManager
@@ -348,6 +349,26 @@ def finished_tasks_are_waited_for() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def files_are_sent_to_a_name() -> Iterator[None]:
+    """A TaskManager that has registered again is taken to have the files it was sent before."""
+    right = JobFileShipments.send
+
+    def wrong(self: JobFileShipments, turn: Any, taskmanager_id: str) -> None:
+        if taskmanager_id not in self._sent:
+            right(self, turn, taskmanager_id)
+
+    with _instead(JobFileShipments, "send", wrong):
+        yield
+
+
+@contextlib.contextmanager
+def files_outlive_their_job() -> Iterator[None]:
+    """A TaskManager is not told that the last slot of a job there was given back."""
+    with _instead(JobFileShipments, "drop", lambda _self, _turn, _taskmanager_id: None):
+        yield
+
+
 BUGS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     bug.__name__: bug
     for bug in (
@@ -375,6 +396,8 @@ BUGS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         barriers_overtake_the_snapshots_of_enumerators,
         the_newest_checkpoint_is_deleted_too,
         finished_tasks_are_waited_for,
+        files_are_sent_to_a_name,
+        files_outlive_their_job,
     )
 }
 """By name; the docstring says what is wrong."""

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
         BroadcastConnectedStream,
         BroadcastStream,
     )
+    from zmflow.api.cached_data_stream import (
+        CachedDataStream,
+    )
     from zmflow.api.checkpoint_config import (
         CheckpointConfig,
         CheckpointingMode,
@@ -267,6 +270,7 @@ __all__ = [
     "BroadcastProcessFunction",
     "BroadcastState",
     "BroadcastStream",
+    "CachedDataStream",
     "CheckpointConfig",
     "CheckpointListener",
     "CheckpointedFunction",

@@ -43,6 +43,7 @@ from zmflow.graph.transformations import (
 
 if TYPE_CHECKING:
     from zmflow.api.broadcast_stream import BroadcastConnectedStream, BroadcastStream
+    from zmflow.api.cached_data_stream import CachedDataStream
     from zmflow.api.connected_streams import ConnectedStreams
     from zmflow.api.environment import StreamExecutionEnvironment
     from zmflow.api.execution_config import ExecutionConfig
@@ -275,6 +276,22 @@ class DataStream(OperatorProperties, Generic[T]):
         choose = checked_function(partitioner, Partitioner, "partition_custom()")
         selector = checked_function(key_selector, KeySelector, "partition_custom()")
         return self._partitioned(partitioners.CustomPartitioner(choose, selector))
+
+    # -- once for several jobs ------------------------------------------------------------------
+
+    def cache(self) -> CachedDataStream[T]:
+        """Keep the records of this operator: one job computes them, and the jobs after it read them.
+
+        In BATCH mode only. The records come to this program's disk and go along with each job that uses them,
+        so they should not be many. What is lost, or of a job that did not finish, is computed again. They are
+        kept until ``invalidate()`` or until the environment is closed. The job that computes them does not
+        outlive this program.
+
+        >>> cached = stream.map(expensive).cache()  # doctest: +SKIP
+        """
+        from zmflow.api.cached_data_stream import CachedDataStream
+
+        return CachedDataStream(self)
 
     # -- sinks ----------------------------------------------------------------------------------
 

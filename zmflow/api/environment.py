@@ -28,10 +28,12 @@ from zmflow.api.operators import (
     SinkOperator,
     SourceOperator,
 )
+from zmflow.api.precombined_aggregates import combine_before_exchanges
 from zmflow.api.serialization import chain_serializer
-from zmflow.api.shipping import import_path_of, listed_py_files, read_py_files
+from zmflow.api.shipping import import_path_of, listed_py_files, read_job_files
 from zmflow.api.slot_sharing_group import SlotSharingGroup
 from zmflow.api.sources import Source
+from zmflow.api.stream_cache import CacheFill, StreamCaches
 from zmflow.api.types import TypeInformation
 from zmflow.api.watermark_strategy import WatermarksOperator, WatermarkStrategy
 from zmflow.config import Settings, load_settings
@@ -52,11 +54,17 @@ from zmflow.errors import JobGraphError
 from zmflow.graph.alignment import unaligned_nodes
 from zmflow.graph.job_graph import JobGraph
 from zmflow.graph.job_graph_generator import JobProperties, generate_job_graph
-from zmflow.graph.partitioners import HashPartitioner
 from zmflow.graph.plan import execution_plan
 from zmflow.graph.sharing import check_one_specification
-from zmflow.graph.stream_graph import GraphDefaults, StreamEdge, StreamGraph, build_stream_graph
-from zmflow.graph.transformations import Node, OperatorKind, Partitioned, SideOutput, Transformation
+from zmflow.graph.stream_graph import GraphDefaults, StreamGraph, build_stream_graph
+from zmflow.graph.transformations import (
+    Cached,
+    Node,
+    OperatorKind,
+    Partitioned,
+    SideOutput,
+    Transformation,
+)
 from zmflow.plugins import load_plugin
 from zmflow.protocol.resources import ResourceProfile
 
@@ -118,6 +126,8 @@ class StreamExecutionEnvironment(EnvironmentSettings, EnvironmentSources):
         self._settings = settings
         self._executor = executor
         self._py_files: list[Path] = []
+        self._cached_files = {}
+        self._caches = StreamCaches()
         self._recorded: list[Transformation] = []
         self._sharing_resources: dict[str, ResourceProfile] = {}
         self._last_number = 0
@@ -275,8 +285,9 @@ class StreamExecutionEnvironment(EnvironmentSettings, EnvironmentSources):
         return execution_plan(self._stream_graph())
 
     def close(self) -> None:
-        """Forget what was added and not executed."""
+        """Forget what was added and not executed, and drop what is kept of cached streams."""
         self._recorded.clear()
+        self._caches.drop_all()
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -292,6 +303,11 @@ class StreamExecutionEnvironment(EnvironmentSettings, EnvironmentSources):
         if target != "auto":
             return target
         return "remote" if self._settings[JOBMANAGER_ADDRESS] else "embedded"
+
+    def _numbers(self) -> tuple[int, int]:
+        """Two numbers for operators that follow all there are so far."""
+        self._last_number += 2
+        return self._last_number - 1, self._last_number
 
     def _add(
         self,
@@ -328,16 +344,18 @@ class StreamExecutionEnvironment(EnvironmentSettings, EnvironmentSources):
             raise
 
     def _submit(self, job_name: str | None, *, collect: bool) -> JobClient:
-        graph = self._job_graph(job_name or self._settings[JOB_NAME])
+        graph, fills = self._job_graph(job_name or self._settings[JOB_NAME])
         executor = self._executor
         if executor is None:
             executor = cast("type[Executor]", load_plugin("zmflow.executors", self._target()))()
         try:
-            client = executor.submit(graph, self._settings, collect=collect)
+            client = executor.submit(graph, self._settings, collect=collect or bool(fills))
         except Exception as error:
             for listener in self._job_listeners:
                 listener.on_job_submitted(None, error)
             raise
+        if fills:
+            client.keep(fills, background=not collect)
         self._recorded.clear()
         for listener in self._job_listeners:
             listener.on_job_submitted(client, None)
@@ -393,10 +411,11 @@ class StreamExecutionEnvironment(EnvironmentSettings, EnvironmentSources):
             return operator
 
         _place_sources(self._recorded)
-        graph = build_stream_graph(self._recorded, defaults, prepare)
-        return _combining(graph)
+        keeping = self._caches.sinks(self._recorded, self._numbers, batch=final_only)
+        graph = build_stream_graph([*self._recorded, *keeping], defaults, prepare)
+        return combine_before_exchanges(graph)
 
-    def _job_graph(self, job_name: str) -> JobGraph:
+    def _job_graph(self, job_name: str) -> tuple[JobGraph, dict[str, CacheFill]]:
         graph = self._stream_graph()
         mode, settings = self._runtime_mode(), self._settings
         _validate(graph, checkpoints=mode == "STREAMING" and settings[CHECKPOINT_INTERVAL] > 0)
@@ -406,7 +425,7 @@ class StreamExecutionEnvironment(EnvironmentSettings, EnvironmentSources):
         properties = JobProperties(
             name=job_name,
             settings=settings.texts(),
-            py_files=read_py_files(py_files),
+            files=read_job_files(py_files, [*self._cached_files.values(), *self._caches.files(graph)]),
             runtime_mode=mode,
         )
         group_of = _alignment_group if mode == "STREAMING" else _no_group
@@ -420,7 +439,7 @@ class StreamExecutionEnvironment(EnvironmentSettings, EnvironmentSources):
             job_graph = generate_job_graph(graph, properties, serializer.serialize, group_of)
             if serializer.classes:
                 job_graph = generate_job_graph(graph, properties, serializer.serialize, group_of)
-            return job_graph
+            return job_graph, self._caches.fills(graph, serializer.classes)
 
 
 def _place_sources(recorded: Iterable[Transformation]) -> None:
@@ -446,25 +465,6 @@ def _no_group(operator: object) -> str:  # noqa: ARG001 - of the interface
     return ""
 
 
-def _combining(graph: StreamGraph) -> StreamGraph:
-    """The graph, with aggregates that emit final values only applied before their exchange, too."""
-    nodes, inputs = dict(graph.nodes), dict(graph.inputs)
-    for number, node in graph.nodes.items():
-        aggregate = node.operator
-        if isinstance(aggregate, KeyedAggregateOperator) and aggregate.final_only:
-            combined = [_combining_edge(edge, aggregate) for edge in inputs[number]]
-            if None not in combined:
-                inputs[number] = [edge for edge in combined if edge is not None]
-                nodes[number] = replace(node, operator=replace(aggregate, precombined=True))
-    return replace(graph, nodes=nodes, inputs=inputs)
-
-
-def _combining_edge(edge: StreamEdge, aggregate: KeyedAggregateOperator) -> StreamEdge | None:
-    if not isinstance(edge.partitioner, HashPartitioner):
-        return None
-    return replace(edge, partitioner=replace(edge.partitioner, combine=aggregate))
-
-
 def _validate(graph: StreamGraph, *, checkpoints: bool) -> None:
     for node in graph.nodes.values():
         if isinstance(node.operator, SourceOperator):
@@ -483,6 +483,8 @@ def _parallelism_of(node: Node) -> int:
             largest = max(largest, each.parallelism)
         elif isinstance(each, (Partitioned, SideOutput)):
             waiting.append(each.input)
+        elif isinstance(each, Cached):
+            waiting.append(each.origin)
         else:
             waiting.extend(each.inputs)
     return largest

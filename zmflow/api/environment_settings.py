@@ -11,8 +11,9 @@ from zmflow.api.configuration import Configuration
 from zmflow.api.execution_config import ExecutionConfig
 from zmflow.api.notices import notice_once
 from zmflow.api.operator_properties import checked_parallelism
+from zmflow.api.shipping import CachedFile, new_cached_file
 from zmflow.config import Settings
-from zmflow.errors import ConfigurationError
+from zmflow.errors import ConfigurationError, JobGraphError
 
 __all__ = ["EnvironmentSettings"]
 
@@ -27,6 +28,7 @@ class EnvironmentSettings:
     _settings: Settings
     _kept: dict[str, str]
     _py_files: list[Path]
+    _cached_files: dict[str, CachedFile]
 
     def get_config(self) -> ExecutionConfig:
         """How the jobs of this environment run."""
@@ -125,6 +127,33 @@ class EnvironmentSettings:
                 hint="Ship modules with add_python_file(); put data on every machine.",
             )
         self._py_files.append(Path(archive_path))
+
+    def register_cached_file(
+        self, file_path: str | os.PathLike[str], name: str, executable: bool = False
+    ) -> None:
+        """Ship a file or a directory with the jobs of this environment, once to each TaskManager.
+
+        Functions find it with ``runtime_context.get_distributed_cache().get_file(name)``, to read and not to
+        write. What travels is what is there when a job is submitted.
+
+        Args:
+            file_path: a path of this machine.
+            name: what functions call it.
+            executable: make it, or every file of the directory, executable.
+
+        Raises:
+            JobGraphError: there is no such file, it is too large, or the name is taken.
+
+        >>> env.register_cached_file("words.txt", "words")  # doctest: +SKIP
+        """
+        taken = self._cached_files.get(name)
+        if taken is not None:
+            raise JobGraphError(
+                f"A cached file {name!r} is registered already.",
+                detail=f"It is {taken.path}; now {os.fspath(file_path)} was given.",
+                hint="Give each file its own name.",
+            )
+        self._cached_files[name] = new_cached_file(file_path, name, executable)
 
     def set_python_requirements(
         self, requirements_file_path: str, requirements_cache_dir: str | None = None

@@ -14,9 +14,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from zmflow.config import Settings
 from zmflow.graph.job_graph import JobGraph
-from zmflow.protocol.messages import JobState
+from zmflow.protocol.messages import CollectedRows, JobState, JobStatus
 
-__all__ = ["CloseableIterator", "Executor", "JobClient", "JobExecutionResult"]
+__all__ = ["CloseableIterator", "Executor", "JobClient", "JobExecutionResult", "RowsKeeper"]
 
 T = TypeVar("T")
 
@@ -44,6 +44,18 @@ class JobExecutionResult:
     def get_all_accumulator_results(self) -> dict[str, Any]:
         """The results of all accumulators, by name."""
         return dict(self.accumulators)
+
+
+class RowsKeeper(Protocol):
+    """What takes the rows of a collect sink as they come, still encoded."""
+
+    def take(self, rows: CollectedRows) -> None:
+        """The next rows of a subtask. Does not raise."""
+        ...
+
+    def end(self, status: JobStatus | None) -> None:
+        """The job has ended like this; None: nobody knows. Called once, after the last rows."""
+        ...
 
 
 class JobClient(Protocol):
@@ -75,6 +87,17 @@ class JobClient(Protocol):
     def collected(self) -> Iterator[Any]:
         """The rows of the job's collect sink as they arrive; ends with the job. For jobs submitted
         with ``collect=True``. Raises like ``get_job_execution_result`` when the job fails."""
+        ...
+
+    def keep(self, keepers: Mapping[str, RowsKeeper], *, background: bool) -> None:
+        """Hand the rows of these collect sinks to keepers, and not to ``collected``.
+
+        For jobs submitted with ``collect=True``, once, before anything else.
+
+        Args:
+            keepers: by the id of the sink.
+            background: take them from now on, on a thread; otherwise whoever reads ``collected`` takes them.
+        """
         ...
 
     def close(self) -> None:

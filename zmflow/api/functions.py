@@ -16,7 +16,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from zmflow.api.accumulators import Accumulator, DoubleCounter, Histogram, IntCounter, LongCounter
@@ -86,29 +85,34 @@ class ExternalResourceInfo:
         return ["index"]
 
 
+INTERNAL_FILE_PREFIX = "zmflow/"
+"""How the names of files begin that jobs carry for the engine itself: kept rows of cached streams."""
+
+
 @dataclass(frozen=True, slots=True)
 class DistributedCache:
-    """Files by name, on this machine. Jobs do not bring any yet.
+    """Files that came with the job, by name: see ``StreamExecutionEnvironment.register_cached_file``.
 
-    >>> DistributedCache({"words": "/tmp/words.txt"}).get_file("words").name
-    'words.txt'
+    >>> DistributedCache({"words": "/tmp/words.txt"}).get_file("words")
+    '/tmp/words.txt'
     """
 
     paths: Mapping[str, str]
 
-    def get_file(self, name: str) -> Path:
-        """The file, or the directory, that was registered under this name.
+    def get_file(self, name: str) -> str:
+        """The path on this machine of the file or directory that was registered under this name.
 
         Raises:
             ZmflowError: there is none; names those there are.
         """
         if name not in self.paths:
+            registered = [path for path in sorted(self.paths) if not path.startswith(INTERNAL_FILE_PREFIX)]
             raise ZmflowError(
                 f"The job has no cached file {name!r}.",
-                detail=f"Registered: {', '.join(sorted(self.paths)) or 'none'}.",
-                hint="Jobs do not ship data files yet: put the file on every machine.",
+                detail=f"Registered: {', '.join(registered) or 'none'}.",
+                hint="Register files with env.register_cached_file(path, name) before execute().",
             )
-        return Path(self.paths[name])
+        return self.paths[name]
 
 
 @dataclass(frozen=True, slots=True)

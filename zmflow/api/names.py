@@ -33,6 +33,7 @@ _MODULES = {
         "BroadcastConnectedStream",
         "BroadcastStream",
     ),
+    "zmflow.api.cached_data_stream": ("CachedDataStream",),
     "zmflow.api.checkpoint_config": (
         "CheckpointConfig",
         "CheckpointingMode",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from zmflow.api.execution import Executor, JobClient, JobExecutionResult
+from zmflow.api.execution import Executor, JobClient, JobExecutionResult, RowsKeeper
 from zmflow.cli.output import print_json, print_lines
 from zmflow.cli.targets import target_of
 from zmflow.errors import ConfigurationError
@@ -52,7 +52,7 @@ class ReportingExecutor:
         if self._detached and collect:
             raise ConfigurationError(
                 "A detached job cannot send its rows back.",
-                detail=f"The job {graph.name!r} calls execute_and_collect().",
+                detail=f"The job {graph.name!r} calls execute_and_collect(), or cache() on a stream.",
                 hint="Write to a sink, or run it without --detached.",
             )
         make_executor = cast("type[Executor]", load_plugin("zmflow.executors", target_of(settings)))
@@ -112,6 +112,9 @@ class DetachedClient:
     def collected(self) -> Iterator[Any]:
         """No rows: ``submit`` has refused detached jobs that send any."""
         return iter(())
+
+    def keep(self, keepers: Mapping[str, RowsKeeper], *, background: bool) -> None:
+        """No rows here either."""
 
     def close(self) -> None:
         """Let go of the connection; the job goes on."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from zmflow.api.execution import JobClient, JobExecutionResult
+from zmflow.api.execution import JobClient, JobExecutionResult, RowsKeeper
 from zmflow.cli.progress import Progress
 from zmflow.errors import ZmflowError
 from zmflow.protocol.messages import JobState, JobStatus
@@ -70,6 +70,10 @@ class WatchedClient:
             yield from self._client.collected()
         finally:
             self._stop_asking()
+
+    def keep(self, keepers: Mapping[str, RowsKeeper], *, background: bool) -> None:
+        """Hands rows to keepers, as the client does."""
+        self._client.keep(keepers, background=background)
 
     def _ask_until_over(self) -> None:
         while not self._over.wait(ASK_INTERVAL_SECONDS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from zmflow.coordination.execution_graph import Execution
 from zmflow.coordination.job_layout import JobLayout
@@ -11,6 +11,7 @@ from zmflow.graph.job_graph import JobEdge, JobVertex
 from zmflow.graph.managed_memory import managed_memory_shares, share_bytes
 from zmflow.graph.partitioners import consumers_of, producers_of
 from zmflow.protocol.checkpoints import SubtaskRestore
+from zmflow.protocol.job_files import JobFile
 from zmflow.protocol.messages import ChannelTarget, ResultPartition, TaskDeployment
 
 __all__ = ["Wiring"]
@@ -20,11 +21,18 @@ class Wiring:
     """The channels of a job. A gate's channels are, for its edges in the order of the JobGraph, each
     edge's producers in order; so producer and consumer number a channel alike without talking."""
 
-    def __init__(self, job_id: str, layout: JobLayout, memory_weights: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        layout: JobLayout,
+        memory_weights: Mapping[str, int],
+        files: Sequence[JobFile] = (),
+    ) -> None:
         graph = layout.graph
         self._job_id = job_id
         self._graph = graph
         self._layout = layout
+        self._files = list(files)
         self._shares = managed_memory_shares(graph, memory_weights)
         self._vertices: dict[str, JobVertex] = {vertex.vertex_id: vertex for vertex in graph.vertices}
         self._outputs: dict[str, list[JobEdge]] = {}
@@ -67,13 +75,14 @@ class Wiring:
                 for edge in self._outputs.get(vertex.vertex_id, [])
             ],
             settings=self._graph.settings,
-            py_files=self._graph.py_files,
+            py_files=[],
             coordinator_number=self._layout.coordinators[vertex_id],
             managed_memory={
                 use_case: share_bytes(share, slot.resources.managed_memory_bytes)
                 for use_case, share in self._shares[vertex_id].items()
             },
             restore=restore,
+            files=self._files,
         )
 
     def _slot(self, subtask: tuple[str, int]) -> PhysicalSlot:

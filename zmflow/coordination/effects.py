@@ -19,12 +19,14 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from zmflow.protocol.checkpoint_metadata import CheckpointMetadata
+from zmflow.protocol.job_files import JobFile
 from zmflow.protocol.messages import GetLogs, Message, Refused, ResourceProfile
 
 __all__ = [
     "CheckpointStored",
     "DeadlinePassed",
     "DiscardCheckpoint",
+    "DropFiles",
     "Effect",
     "Entry",
     "Event",
@@ -43,6 +45,7 @@ __all__ = [
     "SendToWorker",
     "StartWorker",
     "StoreCheckpoint",
+    "StoreFile",
     "Story",
     "WorkerExited",
 ]
@@ -203,6 +206,19 @@ class ReadLogs(_Struct, frozen=True):
     request: GetLogs
 
 
+class StoreFile(_Struct, frozen=True):
+    """Write a file of a job to this TaskManager's disk, for all of its workers of the job."""
+
+    job_id: str
+    file: JobFile
+
+
+class DropFiles(_Struct, frozen=True):
+    """Remove every file of a job; none of its tasks runs here any more."""
+
+    job_id: str
+
+
 class GiveUp(_Struct, frozen=True):
     """The JobManager refuses this TaskManager: end the process with this error."""
 
@@ -230,6 +246,8 @@ Effect: TypeAlias = (
     | StartWorker
     | KillWorker
     | ReadLogs
+    | StoreFile
+    | DropFiles
     | GiveUp
 )
 

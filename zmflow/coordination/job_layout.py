@@ -23,7 +23,7 @@ def without_code(graph: JobGraph) -> JobGraph:
     return msgspec.structs.replace(
         graph,
         vertices=[msgspec.structs.replace(vertex, operators=b"") for vertex in graph.vertices],
-        py_files=[],
+        files=[],
     )
 
 

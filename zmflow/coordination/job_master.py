@@ -37,6 +37,7 @@ from zmflow.protocol.messages import (
     TaskMetrics,
     TaskStateChanged,
 )
+from zmflow.protocol.parts import RETRACTABLE_ROWS
 
 __all__ = ["JobMaster"]
 
@@ -81,7 +82,7 @@ class JobMaster:
         self._margin_ms = max(CANCELLATION_MARGIN_MS, settings[HEARTBEAT_TIMEOUT])
         self._times = JobTimes(turn.wall_ms)
         self._cancel_deadline_ms: int | None = None
-        self._given: dict[Subtask, None] = {}  # subtasks whose collected rows left for the client
+        self._given: dict[Subtask, None] = {}  # subtasks whose rows left for the client, for good
         turn.tell(job_id, f"job {graph.name!r} was submitted; it needs {self.scheduler.need_text()} slots")
         resources.admit(job_id, settings[JOB_PRIORITY], self.scheduler.mode)
         self.scheduler.schedule(turn, self._executions.executions())
@@ -463,7 +464,7 @@ class JobMaster:
         if not 0 <= index < len(subtasks) or subtasks[index].attempt_number != message.attempt_number:
             turn.tell(self.job_id, "collected rows dropped: of an attempt that is over")
         elif self._watchers.rows(turn, msgspec.structs.replace(message, epoch=turn.epoch)):
-            if not message.transactional:
+            if not message.transactional and not message.collect_id.startswith(RETRACTABLE_ROWS):
                 self._given[message.vertex_id, index] = None
                 self.scheduler.pinned = True
         else:

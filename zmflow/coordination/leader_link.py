@@ -10,6 +10,7 @@ from __future__ import annotations
 from zmflow.config import Settings
 from zmflow.config.options import HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, REGISTRATION_TIMEOUT
 from zmflow.coordination.states import LINK, LinkEvent, LinkState
+from zmflow.ids import Epoch, TaskManagerId
 from zmflow.protocol.messages import (
     HeartbeatAck,
     Message,
@@ -120,6 +121,18 @@ class LeaderLink:
         self._unregistered_since_ms = None
         self._asked_ms = now_ms
         return True
+
+    def unregistered(self, epoch: Epoch, taskmanager_id: TaskManagerId) -> Refused:
+        """Why a TaskManager that has tried for too long gives up."""
+        return Refused(
+            epoch,
+            0,
+            "ClusterError",
+            f"The TaskManager {taskmanager_id} could not register within "
+            f"{self._registration_timeout_ms / 1000:g} s.",
+            "No JobManager accepted it at the configured address.",
+            "Look at the JobManager, or wait longer with taskmanager.registration.timeout.",
+        )
 
     def _registration_deadline_ms(self) -> int | None:
         if self._unregistered_since_ms is None or self._registration_timeout_ms < 0:

@@ -13,6 +13,7 @@ from zmflow.config.options import (
 )
 from zmflow.coordination.deployment import Wiring
 from zmflow.coordination.execution_graph import Execution
+from zmflow.coordination.job_file_shipments import JobFileShipments
 from zmflow.coordination.job_layout import JobLayout, without_code
 from zmflow.coordination.registered_taskmanager import RegisteredTaskManager, Slot
 from zmflow.coordination.requirements import NOTHING, Requirements, count_profiles
@@ -49,6 +50,7 @@ class Scheduler:
         self.pool = SlotPool(settings[SLOT_IDLE_TIMEOUT])
         self.layout = self._lay_out(graph)
         self._resources = resources
+        self._files = JobFileShipments(job_id, graph.files, resources)
         self._memory_weights = settings[CONSUMER_WEIGHTS]
         self.wait_timeout_ms = settings[SLOT_REQUEST_TIMEOUT]
         self._waits_since_ms: int | None = None
@@ -181,7 +183,7 @@ class Scheduler:
             return True
         waiting = [e for e in executions.executions() if e.state == "SCHEDULED"]
         if self._wiring is None:
-            self._wiring = Wiring(self.job_id, self.layout, self._memory_weights)
+            self._wiring = Wiring(self.job_id, self.layout, self._memory_weights, self._files.named)
         by_slot: dict[str, list[Execution]] = {}
         for execution in waiting:
             logical = sharing.logical_slot(execution.subtask)
@@ -192,6 +194,7 @@ class Scheduler:
             tasks = [self._wiring.deployment(e, restores.get(e.subtask)) for e in members]
             slot = self.pool.get(allocation)
             assert slot is not None, allocation
+            self._files.send(turn, slot.taskmanager_id)
             message = DeployTasks(turn.epoch, allocation, tasks)
             self._resources.send(turn, slot.taskmanager_id, message)
             for execution in members:
@@ -248,6 +251,8 @@ class Scheduler:
         """Return a slot nothing lives in to the ResourceManager."""
         self.pool.remove(slot)
         self._resources.release(turn, slot.allocation_id)
+        if not self.pool.on(slot.taskmanager_id):
+            self._files.drop(turn, slot.taskmanager_id)
 
     def lose(self, slot: PhysicalSlot, now_ms: int) -> list[Subtask]:
         """A slot is gone. Returns the subtasks that have to run again because of that."""
@@ -279,8 +284,9 @@ class Scheduler:
             self.give_back(turn, slot)
 
     def end(self, turn: Turn) -> None:
-        """The job has ended: every slot goes back, and its code is forgotten."""
+        """The job has ended: every slot goes back, and its code and files are forgotten."""
         self._resources.dismiss(turn, self.job_id)
+        self._files.end(turn)
         self._wiring = None
         self.graph = without_code(self.graph)
         self.layout.graph = without_code(self.layout.graph)

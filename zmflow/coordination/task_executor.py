@@ -9,13 +9,13 @@ import msgspec
 
 from zmflow.config import Settings
 from zmflow.config.options import (
-    REGISTRATION_TIMEOUT,
     SLOT_MEMORY_LIMIT,
     SLOT_OFFER_TIMEOUT,
     WORKER_START_TIMEOUT,
 )
 from zmflow.coordination.effects import (
     DeadlinePassed,
+    DropFiles,
     Effect,
     Entry,
     Event,
@@ -30,6 +30,7 @@ from zmflow.coordination.effects import (
     SendToJobManager,
     SendToWorker,
     StartWorker,
+    StoreFile,
     Story,
     WorkerExited,
 )
@@ -39,6 +40,7 @@ from zmflow.coordination.worker_slots import SLOT_INDEX_MAX, Tenure, WorkerSlots
 from zmflow.errors import IncompatiblePeerError
 from zmflow.ids import Epoch, TaskManagerId
 from zmflow.protocol import messages as m
+from zmflow.protocol.job_files import DropJobFiles, StoreJobFile
 from zmflow.protocol.resources import size_text
 from zmflow.protocol.versions import Versions, check_compatible
 
@@ -83,6 +85,7 @@ class TaskExecutor:
         self._link = LeaderLink(settings)
         self._now_ms = 0
         self._slots = WorkerSlots(slots)
+        self._files_of: dict[str, None] = {}  # jobs whose files are here
         self._story = Story()
         self._effects: list[Effect] = []
         self._from_leader: dict[type, Callable[[Any], None]] = {
@@ -101,6 +104,8 @@ class TaskExecutor:
             m.TriggerCheckpoint: self._about_checkpoint,
             m.NotifyCheckpoint: self._about_checkpoint,
             m.GetLogs: lambda message: self._do(ReadLogs(message)),
+            StoreJobFile: self._store_file,
+            DropJobFiles: lambda message: self._drop_files(message.job_id),
         }
 
     # -- the shape of a brain ---------------------------------------------------------------------
@@ -181,6 +186,8 @@ class TaskExecutor:
             if not tenure.abandoned:
                 tenure.abandoned = True
                 self._kill(tenure, why)
+        for job_id in list(self._files_of):
+            self._drop_files(job_id)
 
     def _from_jobmanager(self, message: m.Message) -> None:
         if message.epoch < self._epoch:
@@ -345,7 +352,18 @@ class TaskExecutor:
         )
         self._report(m.SlotLost(self._epoch, allocation, tenure.slot_index, why))
 
-    # -- tasks ------------------------------------------------------------------------------------
+    # -- files and tasks --------------------------------------------------------------------------
+
+    def _store_file(self, message: StoreJobFile) -> None:
+        self._files_of[message.job_id] = None
+        self._tell(message.job_id, f"its file {message.file.name!r} comes: {message.file.size_bytes} bytes")
+        self._do(StoreFile(message.job_id, message.file))
+
+    def _drop_files(self, job_id: str) -> None:
+        if job_id in self._files_of:
+            del self._files_of[job_id]
+            self._tell(job_id, "its files go")
+            self._do(DropFiles(job_id))
 
     def _deploy(self, message: m.DeployTasks) -> None:
         tenure = self._slots.get(message.allocation_id)
@@ -447,7 +465,7 @@ class TaskExecutor:
     def _deadline_passed(self) -> None:
         now_ms = self._now_ms
         if self._link.gives_up(now_ms):
-            self._give_up(self._unregistered())
+            self._give_up(self._link.unregistered(self._epoch, self._id))
         elif why := self._link.silence(now_ms):
             self._greet(why)
         elif self._link.beats(now_ms):
@@ -455,17 +473,6 @@ class TaskExecutor:
         for tenure in self._slots.all():
             if tenure.deadline_ms is not None and now_ms >= tenure.deadline_ms:
                 self._overdue(tenure)
-
-    def _unregistered(self) -> m.Refused:
-        seconds = self._settings[REGISTRATION_TIMEOUT] / 1000
-        return m.Refused(
-            self._epoch,
-            0,
-            "ClusterError",
-            f"The TaskManager {self._id} could not register within {seconds:g} s.",
-            "No JobManager accepted it at the configured address.",
-            "Look at the JobManager, or wait longer with taskmanager.registration.timeout.",
-        )
 
     def _overdue(self, tenure: Tenure) -> None:
         if tenure.state == "starting":

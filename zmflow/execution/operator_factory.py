@@ -24,6 +24,8 @@ OPERATORS: dict[str, str] = {
     "zmflow.api.interval_join.IntervalJoinOperator": (
         "zmflow.execution.interval_join_operator.IntervalJoinProcess"
     ),
+    "zmflow.api.cached_rows.PackRowsOperator": "zmflow.execution.packing_operators.PackingOperator",
+    "zmflow.api.cached_rows.UnpackRowsOperator": "zmflow.execution.packing_operators.UnpackingOperator",
     "zmflow.api.windows.operators.WindowOperator": "zmflow.execution.windows.operators.window_operator",
     "zmflow.api.windows.operators.PartitionWindowOperator": (
         "zmflow.execution.windows.partition_operator.FullPartitionOperator"

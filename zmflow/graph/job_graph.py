@@ -14,6 +14,7 @@ import msgspec
 from zmflow.errors import ProtocolError
 from zmflow.graph.partitioners import Partitioner
 from zmflow.graph.transformations import ErrorPolicy
+from zmflow.protocol.job_files import JobFile
 from zmflow.protocol.resources import ResourceProfile
 
 __all__ = [
@@ -83,9 +84,10 @@ class JobGraph(msgspec.Struct, frozen=True, array_like=True):
     vertices: list[JobVertex]
     edges: list[JobEdge]
     settings: dict[str, str]
-    py_files: list[tuple[str, bytes]]
+    py_files: list[tuple[str, bytes]]  # nothing: superseded by files
     runtime_mode: Literal["STREAMING", "BATCH"]
     sharing_groups: list[SharingGroup] = []  # only those that ask for something in particular
+    files: list[JobFile] = []  # each once, with what is in it
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from zmflow.graph.job_graph import (
 )
 from zmflow.graph.managed_memory import vertex_weights
 from zmflow.graph.stream_graph import StreamEdge, StreamGraph, StreamNode
+from zmflow.protocol.job_files import JobFile
 
 __all__ = ["JobProperties", "generate_job_graph"]
 
@@ -30,7 +31,7 @@ class JobProperties:
 
     name: str
     settings: Mapping[str, str]
-    py_files: Sequence[tuple[str, bytes]] = ()
+    files: Sequence[JobFile] = ()
     runtime_mode: Literal["STREAMING", "BATCH"] = "STREAMING"
 
 
@@ -86,9 +87,10 @@ def generate_job_graph(
             for edge in exchanges
         ],
         settings=dict(properties.settings),
-        py_files=list(properties.py_files),
+        py_files=[],
         runtime_mode=properties.runtime_mode,
         sharing_groups=[SharingGroup(name, profile) for name, profile in graph.sharing_resources.items()],
+        files=list(properties.files),
     )
 
 

@@ -21,6 +21,7 @@ from zmflow.graph.partitioners import (
 )
 from zmflow.graph.sharing import check_co_location, check_one_specification, inherited_group
 from zmflow.graph.transformations import (
+    Cached,
     ChainingStrategy,
     ErrorPolicy,
     Node,
@@ -205,6 +206,8 @@ def _resolve(node: Node) -> Iterator[tuple[Transformation, Partitioner | None, S
             waiting.append((each.input, partitioner or each.partitioner, side))
         elif isinstance(each, SideOutput):
             waiting.append((each.input, partitioner, side or each))
+        elif isinstance(each, Cached):
+            waiting.append((each.origin, partitioner, side))
         else:
             waiting.extend((one, partitioner, side) for one in reversed(each.inputs))
 

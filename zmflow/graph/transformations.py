@@ -16,6 +16,7 @@ from zmflow.graph.partitioners import Partitioner
 from zmflow.protocol.resources import ResourceProfile
 
 __all__ = [
+    "Cached",
     "ChainingStrategy",
     "ErrorPolicy",
     "Node",
@@ -24,6 +25,7 @@ __all__ = [
     "SideOutput",
     "Transformation",
     "Union",
+    "caches_before",
     "operators_before",
 ]
 
@@ -103,17 +105,41 @@ class SideOutput:
     output_type: object = None  # opaque, as that of a Transformation
 
 
-Node: TypeAlias = Transformation | Partitioned | Union | SideOutput
+@dataclass(eq=False, slots=True)
+class Cached:
+    """The records of ``input``, or what was kept of them: where ``kept`` is there, it reads them instead."""
+
+    input: Node
+    kept: Transformation | None = None
+
+    @property
+    def origin(self) -> Node:
+        """Where the records come from in the next job."""
+        return self.input if self.kept is None else self.kept
+
+
+Node: TypeAlias = Transformation | Partitioned | Union | SideOutput | Cached
 
 
 @dataclass(slots=True)
 class _Walk:
     seen: set[int] = field(default_factory=set)
     found: list[Transformation] = field(default_factory=list)
+    caches: list[Cached] = field(default_factory=list)
 
 
 def operators_before(nodes: Sequence[Node]) -> list[Transformation]:
     """The operators among ``nodes`` and all that lead to them, each once, in the order of their numbers."""
+    found = _walked(nodes).found
+    return sorted(found, key=lambda transformation: transformation.number)
+
+
+def caches_before(nodes: Sequence[Node]) -> list[Cached]:
+    """The streams to be kept among what leads to ``nodes``; not those behind one that is kept already."""
+    return _walked(nodes).caches
+
+
+def _walked(nodes: Sequence[Node]) -> _Walk:
     walk = _Walk()
     waiting: list[Node] = list(nodes)
     while waiting:
@@ -124,8 +150,12 @@ def operators_before(nodes: Sequence[Node]) -> list[Transformation]:
         if isinstance(node, (Partitioned, SideOutput)):
             waiting.append(node.input)
             continue
+        if isinstance(node, Cached):
+            walk.caches.append(node)
+            waiting.append(node.origin)
+            continue
         waiting.extend(node.inputs)
         if isinstance(node, Transformation):
             waiting.extend(node.second_inputs)
             walk.found.append(node)
-    return sorted(walk.found, key=lambda transformation: transformation.number)
+    return walk

@@ -36,6 +36,7 @@ CollectAck             client → … → worker they were taken; flow control o
 WorkerReady            worker → TM         first message of a worker
 (with clients)         see ``client_messages``
 (checkpoints)          see ``checkpoints``
+(files of jobs)        see ``job_files``
 =====================  ==================  ========================================================
 """
 
@@ -74,6 +75,7 @@ from zmflow.protocol.client_messages import (
     WatchJob,
 )
 from zmflow.protocol.control_message import ControlMessage
+from zmflow.protocol.job_files import JobFileMessage
 from zmflow.protocol.parts import (
     ChannelTarget,
     DataEndpoint,
@@ -170,9 +172,6 @@ MESSAGE_SIZE_MAX_BYTES = 256 * 2**20
 """Largest control message. A JobGraph with its pickled functions is the largest thing that travels
 this way; collections given to ``from_collection`` are part of it, so a few hundred MiB is where the
 hint "read it from a file instead" is the better answer than a bigger number."""
-
-
-# -- handshake ------------------------------------------------------------------------------------
 
 
 class Hello(ControlMessage, frozen=True):
@@ -392,6 +391,7 @@ Message: TypeAlias = (
     | AwaitsCheckpoint
     | GetCheckpoints
     | CheckpointStatistics
+    | JobFileMessage
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -10,9 +10,11 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from zmflow.protocol.checkpoints import SubtaskRestore
+from zmflow.protocol.job_files import JobFile
 from zmflow.protocol.metric_samples import MetricSample
 
 __all__ = [
+    "RETRACTABLE_ROWS",
     "ChannelTarget",
     "DataEndpoint",
     "FailureKind",
@@ -39,6 +41,10 @@ JobState: TypeAlias = Literal[
     "CREATED", "RUNNING", "RESTARTING", "FINISHED", "FAILING", "FAILED", "CANCELLING", "CANCELED"
 ]
 FailureKind: TypeAlias = Literal["user", "worker", "taskmanager", "slots", "engine", "checkpoint"]
+
+RETRACTABLE_ROWS = "cache-"
+"""How the ids of collect sinks begin whose client takes back what an older attempt has sent, so that their
+tasks may restart."""
 
 
 class _Struct(msgspec.Struct, frozen=True, array_like=True):
@@ -87,10 +93,11 @@ class TaskDeployment(_Struct, frozen=True):
     gate_channels: list[int]  # channels of each input gate
     partitions: list[ResultPartition]
     settings: dict[str, str]  # the job's settings, as text, over the TaskManager's own
-    py_files: list[tuple[str, bytes]]  # (file name, content): modules and zip archives
+    py_files: list[tuple[str, bytes]]  # nothing: superseded by files
     coordinator_number: int = 0  # of a source: grows when its split enumerator begins anew
     managed_memory: dict[str, int] = {}  # bytes by use case: OPERATOR, STATE_BACKEND
     restore: SubtaskRestore | None = None  # None: it begins anew
+    files: list[JobFile] = []  # only named: they were sent before
 
 
 class TaskFailure(_Struct, frozen=True):

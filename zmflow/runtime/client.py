@@ -18,9 +18,10 @@ import zmq
 
 from zmflow.config import Settings
 from zmflow.config.options import CLIENT_TIMEOUT, JOBMANAGER_ADDRESS, JOBMANAGER_PORT
-from zmflow.errors import ConfigurationError, JobManagerUnreachableError
+from zmflow.errors import ConfigurationError, JobGraphError, JobManagerUnreachableError
 from zmflow.graph.job_graph import JobGraph, encode_job_graph
 from zmflow.protocol.messages import (
+    MESSAGE_SIZE_MAX_BYTES,
     CancelJob,
     CheckpointStatistics,
     ClusterStatus,
@@ -45,6 +46,7 @@ from zmflow.protocol.messages import (
     WatchJob,
     Welcome,
 )
+from zmflow.protocol.resources import size_text
 from zmflow.protocol.versions import Versions, check_compatible, local_versions
 from zmflow.runtime.control import ControlClient, refusal
 from zmflow.runtime.security import load_keys
@@ -60,6 +62,9 @@ the whole ``client.timeout`` tells nothing more; a daemon that is being restarte
 
 LOGS_SIZE_MAX_BYTES = 4 * 2**20
 """Log lines asked of each TaskManager."""
+
+SUBMISSION_MARGIN_BYTES = 1024
+"""Room for what is around the JobGraph in its message."""
 
 T = TypeVar("T", bound=Message)
 
@@ -231,9 +236,23 @@ class ClusterClient:
     # -- questions --------------------------------------------------------------------------------
 
     def submit(self, graph: JobGraph, job_id: str) -> None:
-        """Submit a job under a new id; returns when the JobManager has taken it."""
+        """Submit a job under a new id; returns when the JobManager has taken it.
+
+        Raises:
+            JobGraphError: it is larger than a message can be.
+        """
+        encoded = encode_job_graph(graph)
+        if len(encoded) > MESSAGE_SIZE_MAX_BYTES - SUBMISSION_MARGIN_BYTES:
+            files = sum(file.size_bytes for file in graph.files)
+            raise JobGraphError(
+                f"The job {graph.name!r} is too large to submit: {size_text(len(encoded))}.",
+                detail=f"{size_text(files)} of it are files. "
+                f"At most {size_text(MESSAGE_SIZE_MAX_BYTES)} travel in one message.",
+                hint="Read large collections from files instead of from_collection(), and put large files "
+                "where every machine can read them.",
+            )
         request = self.next_request()
-        self._ask(SubmitJob(self.epoch, request, job_id, encode_job_graph(graph)), request, JobAccepted)
+        self._ask(SubmitJob(self.epoch, request, job_id, encoded), request, JobAccepted)
 
     def get_job(self, job_id: str) -> JobStatus:
         """One job in full."""

@@ -63,6 +63,8 @@ class CollectSinks:
         deployment = task.deployment
         collect = self._of(task, collect_id)
         collect.permits.take()
+        sequence = collect.sequence
+        collect.sequence += 1  # before they leave: an acknowledgement may overtake this thread
         self._post(
             CollectedRows(
                 0,
@@ -70,15 +72,14 @@ class CollectSinks:
                 deployment.vertex_id,
                 collect_id,
                 deployment.subtask_index,
-                collect.sequence,
+                sequence,
                 encoded,
                 finished,
                 deployment.attempt_number,
                 transactional,
             )
         )
-        collect.sequence += 1
-        return collect.sequence - 1
+        return sequence
 
     def commit(self, task: Task, collect_id: str, subtask: int, attempt: int, sequence: int) -> None:
         """Tell the client that what an attempt of a subtask has sent counts, up to this batch."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from zmflow.api.execution import JobExecutionResult
+from zmflow.api.execution import JobExecutionResult, RowsKeeper
 from zmflow.errors import JobCanceledError, JobFailedError
 from zmflow.protocol.messages import CollectedRows, JobState, JobStatus, TaskFailure
 from zmflow.runtime.client import ENDED_STATES, ClusterClient
 from zmflow.runtime.collected_rows import RowBuffer
+from zmflow.runtime.rows_receiver import RowsReceiver
 
 __all__ = ["RemoteJobClient", "job_failed_error"]
 
@@ -93,6 +94,8 @@ class RemoteJobClient:
         self._ended: JobStatus | None = None
         self._closed = False
         self.on_status: Callable[[JobStatus], None] | None = None
+        self._keepers: dict[str, RowsKeeper] = {}  # of rows that come between those of ``collected``
+        self._receiver: RowsReceiver | None = None
         self._busy = threading.RLock()
         self._waiting = False
 
@@ -183,6 +186,8 @@ class RemoteJobClient:
         """
         for _ in self._updates(collect=False):
             pass
+        if self._receiver is not None:
+            self._receiver.join()  # it hears of the end as well; the next job is to find what was kept
         return self._result()
 
     def _result(self) -> JobExecutionResult:
@@ -203,19 +208,37 @@ class RemoteJobClient:
         for update in self._updates(collect=self._collect):
             if not isinstance(update, CollectedRows):
                 continue
+            keeper = self._keepers.get(update.collect_id)
+            if keeper is not None:
+                keeper.take(update)
+                self._client.acknowledge(update)
+                continue
             if update.transactional and update.commit is None:
                 self._client.acknowledge(update)
             for rows in buffer.take(update):
                 yield from pickle.loads(rows.rows)
                 if not rows.transactional:
                     self._client.acknowledge(rows)
+        self._end_keepers(self._ended)
         self._result()
+
+    def keep(self, keepers: Mapping[str, RowsKeeper], *, background: bool) -> None:
+        """Hand the rows of these collect sinks to keepers, as they come or between those of ``collected``."""
+        if background:
+            self._receiver = RowsReceiver(self._job_id, self._dial, keepers)
+        else:
+            self._keepers.update(keepers)
+
+    def _end_keepers(self, status: JobStatus | None) -> None:
+        while self._keepers:
+            self._keepers.popitem()[1].end(status)
 
     def close(self) -> None:
         """Let go of the connection; the job goes on unless its cluster ends."""
         if self._closed:
             return
         self._closed = True
+        self._end_keepers(None)
         self._client.close()
         if self._on_close is not None:
             self._on_close()

@@ -12,8 +12,10 @@ import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from zmflow.errors import ProtocolError
+from zmflow.errors import ClusterError
 from zmflow.graph.job_graph import ChainSpec
+from zmflow.protocol.job_files import JobFile
+from zmflow.runtime.job_file_store import stored_path
 
 __all__ = ["install_classes", "install_files", "load_chain"]
 
@@ -25,24 +27,31 @@ _loading = threading.Lock()
 each other can wait for each other's; CPython sees that and lets one of the imports fail."""
 
 
-def install_files(files: Sequence[tuple[str, bytes]], directory: Path) -> None:
-    """Write the job's modules and archives into a directory and put them on the import path.
+def install_files(files: Sequence[JobFile], directory: Path) -> dict[str, str]:
+    """Put the modules and archives of a job on the import path. Returns where its other files are, by name.
 
     Raises:
+        ClusterError: a file is not in the directory.
         ProtocolError: a name is not a plain file name.
     """
-    if not files:
-        return
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    paths = [str(directory)]
-    for name, content in files:
-        if Path(name).name != name or name in ("", ".", ".."):
-            raise ProtocolError("A job ships a file with a path for a name.", detail=repr(name))
-        path = directory / name
-        path.write_bytes(content)
-        if path.suffix in (".zip", ".whl", ".egg"):
-            paths.append(str(path))
-    sys.path[:0] = [path for path in paths if path not in sys.path]
+    paths: list[str] = []
+    found: dict[str, str] = {}
+    for file in files:
+        path = stored_path(directory, file)
+        if not path.exists():
+            raise ClusterError(
+                f"The file {file.name!r} of the job is not on this TaskManager.",
+                detail=f"{file.size_bytes} bytes at {path}.",
+                hint="The log of the TaskManager says why it could not be written: a full disk, perhaps.",
+            )
+        if file.kind == "python":
+            # An archive is itself a place to import from; a module lies in one of its own.
+            archive = path.suffix in (".zip", ".whl", ".egg")
+            paths.append(str(path if archive else path.parent))
+        else:
+            found[file.name] = str(path)
+    sys.path[:0] = [path for path in dict.fromkeys(paths) if path not in sys.path]
+    return found
 
 
 def install_classes(classes: Mapping[str, Mapping[str, type]]) -> None:

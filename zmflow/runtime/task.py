@@ -270,6 +270,7 @@ class Task:
             managed_memory_bytes=deployment.managed_memory,
             external_resources=self._environment.external_resources,
             job_parameters=job_parameters(self._settings),
+            cached_files=self._environment.cached_files,
             accumulators=self.accumulators.registered,
             metric_group=self._metrics.group,
         )

@@ -22,6 +22,7 @@ class TaskEnvironment(Protocol):
 
     host: str
     external_resources: Mapping[str, Sequence[int]]
+    cached_files: Mapping[str, str]
     run_dir: str
 
     def report(self, task: Task, state: TaskState, failure: TaskFailure | None) -> None:

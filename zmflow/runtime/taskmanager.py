@@ -23,6 +23,7 @@ from zmflow.config.options import (
 )
 from zmflow.coordination.effects import (
     DeadlinePassed,
+    DropFiles,
     Effect,
     Event,
     FromJobManager,
@@ -36,10 +37,11 @@ from zmflow.coordination.effects import (
     SendToJobManager,
     SendToWorker,
     StartWorker,
+    StoreFile,
     WorkerExited,
 )
 from zmflow.coordination.task_executor import TaskExecutor
-from zmflow.errors import ConfigurationError, ZmflowError
+from zmflow.errors import ConfigurationError, ProtocolError, ZmflowError
 from zmflow.ids import TaskManagerId
 from zmflow.protocol.messages import (
     GetLogs,
@@ -50,6 +52,7 @@ from zmflow.protocol.messages import (
 from zmflow.protocol.versions import Versions, local_versions
 from zmflow.runtime.control import Arrival, ControlClient, ControlServer, refusal
 from zmflow.runtime.fork_server import Exited, ForkServer, exit_reason
+from zmflow.runtime.job_file_store import JobFileStore
 from zmflow.runtime.memory_watch import MemoryWatch
 from zmflow.runtime.run_directory import RunDirectory, lasting_directory
 from zmflow.runtime.security import CurveKeys, end_authentication, load_keys, require_keys_or_loopback
@@ -128,6 +131,8 @@ class TaskManagerServer:
         self._run_directory = run_directory
         self._log_dir = log_dir
         self._task_logs = TaskLogs(log_dir)
+        # TaskManagers of one process share a run directory.
+        self._files = JobFileStore(run_directory.path / f"files-{self.taskmanager_id}")
         self._keys = keys
         self._echo_output = echo_output
         self._start_fork_server = fork_server
@@ -292,6 +297,10 @@ class TaskManagerServer:
                     self._fork_server.kill(allocation_id)
                 case ReadLogs(question):
                     self._answer_logs(question)
+                case StoreFile():
+                    self._store_file(effect)
+                case DropFiles(job_id):
+                    self._files.drop(job_id)
                 case GiveUp(refused):
                     raise refusal(refused)
                 case Log():
@@ -301,6 +310,19 @@ class TaskManagerServer:
 
     def _dropped(self, message: Message, why: str) -> None:
         self._logger.warning("Dropped a message.", message=type(message).__name__, why=why)
+
+    def _store_file(self, order: StoreFile) -> None:
+        try:
+            self._files.store(order.job_id, order.file)
+        except (OSError, ProtocolError) as error:
+            # The tasks that come for it find that it is missing, and fail with a pointer to this line.
+            self._logger.error(  # noqa: TRY400 - the disk's fault: a traceback says nothing more
+                "A file of a job could not be written.",
+                job=order.job_id,
+                file=order.file.name,
+                size_bytes=order.file.size_bytes,
+                why=str(error),
+            )
 
     def _start_worker(self, order: StartWorker) -> None:
         allocation_id = order.allocation_id
@@ -331,6 +353,7 @@ class TaskManagerServer:
             memory_limit_bytes=order.memory_limit_bytes,
             external_resources=order.external,
             run_dir=str(self._run_directory.path),
+            files_dir=str(self._files.directory_of(order.job_id)),
         )
         if not self._fork_server.fork(boot):
             # Its death is reported next, with every allocation that is living then, this one included.
@@ -368,6 +391,7 @@ class TaskManagerServer:
         self._client.close()
         self._workers.close()
         self._waker.close()
+        self._files.close()
 
 
 def run_taskmanager(

@@ -98,6 +98,7 @@ class SlotWorker:
         self.host = boot.host
         self.run_dir = boot.run_dir or tempfile.gettempdir()
         self.external_resources: Mapping[str, Sequence[int]] = boot.external_resources
+        self.cached_files: Mapping[str, str] = {}  # of the job, by name: where they are
         self._boot = boot
         self._settings = Settings().with_values(boot.settings, "TaskManager")
         self._epoch = 0
@@ -106,7 +107,7 @@ class SlotWorker:
         self._newest: dict[tuple[str, int], int] = {}  # the newest attempt number ever seen of each subtask
         self._canceled: dict[str, float] = {}  # attempts that were cancelled and have not ended, since when
         self._accumulators: dict[str, bytes] = {}  # by attempt, as they were sent last
-        self._code_installed = False
+        self._files_installed = False
         self._network_failure: Exception | None = None
         self._outbox: Outbox[Message | None] = Outbox()  # None only wakes the main thread
         self._collects = CollectSinks(self._post)
@@ -279,9 +280,9 @@ class SlotWorker:
             self._refuse(fresh, error)
 
     def _add(self, deployment: TaskDeployment) -> Task:
-        if deployment.py_files and not self._code_installed:
-            install_files(deployment.py_files, self._code_directory)
-            self._code_installed = True  # one job, one set of files; modules stay imported, too
+        if deployment.files and not self._files_installed:
+            self.cached_files = install_files(deployment.files, Path(self._boot.files_dir))
+            self._files_installed = True  # one job, one set of files; modules stay imported, too
         task = Task(deployment, self._settings.with_values(deployment.settings, "job"), self)
         self._tasks[deployment.attempt_id] = task
         self._by_subtask[deployment.vertex_id, deployment.subtask_index] = task
@@ -316,11 +317,6 @@ class SlotWorker:
         for task in list(self._tasks.values()):
             task.fail(error)
         self._outbox.post(None)
-
-    @property
-    def _code_directory(self) -> Path:
-        ipc_path = self._boot.data_ipc_endpoint.removeprefix("ipc://")
-        return Path(ipc_path).parent / f"code-{self._boot.allocation_id}"
 
     def _permits(self, channels: int) -> int:
         """Frames that may wait in each channel of a result partition: its own and its share of the rest."""

@@ -33,3 +33,4 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     memory_limit_bytes: int = 0  # all the slot may use; 0: no limit
     external_resources: dict[str, list[int]] = {}  # pieces of named resources that are this slot's
     run_dir: str = ""  # for files that end with the worker; "" for the system's directory of such files
+    files_dir: str = ""  # where the TaskManager puts the files of the job

@@ -19,6 +19,7 @@ from zmflow.coordination.effects import (
     CheckpointStored,
     DeadlinePassed,
     DiscardCheckpoint,
+    DropFiles,
     Effect,
     Event,
     FromJobManager,
@@ -35,12 +36,14 @@ from zmflow.coordination.effects import (
     SendToWorker,
     StartWorker,
     StoreCheckpoint,
+    StoreFile,
     WorkerExited,
 )
 from zmflow.coordination.task_executor import TaskExecutor
 from zmflow.ids import Epoch, TaskManagerId
 from zmflow.protocol.checkpoint_metadata import CheckpointMetadata
 from zmflow.protocol.messages import (
+    DeployTasks,
     FreeSlot,
     Hello,
     LogChunk,
@@ -83,6 +86,8 @@ class ScriptedTaskManager:
     logs: list[Log] = field(default_factory=list)
     given_up: list[GiveUp] = field(default_factory=list)
     started: int = 0
+    stored: list[tuple[str, str]] = field(default_factory=list)  # job and file name, each time one is written
+    files: dict[str, set[str]] = field(default_factory=dict)  # digests of each job, as long as they are there
     cut: bool = False
 
 
@@ -373,6 +378,11 @@ class ControlPlane:
                 r = effect.request
                 text = f"log of {name}".encode()
                 self._to_leader(name, LogChunk(r.epoch, r.request_id, r.job_id, r.reply_to, name, text, 0))
+            elif isinstance(effect, StoreFile):
+                tm.stored.append((effect.job_id, effect.file.name))
+                tm.files.setdefault(effect.job_id, set()).add(effect.file.digest)
+            elif isinstance(effect, DropFiles):
+                del tm.files[effect.job_id]
             elif isinstance(effect, GiveUp):
                 tm.given_up.append(effect)
             elif isinstance(effect, Log):
@@ -388,6 +398,11 @@ class ControlPlane:
         self._answer(name, worker, worker.start())
 
     def _to_worker(self, name: str, effect: SendToWorker) -> None:
+        if isinstance(effect.message, DeployTasks):
+            for task in effect.message.tasks:
+                here = self.taskmanagers[name].files.get(task.job_id, set())
+                missing = [file.name for file in task.files if file.digest not in here]
+                assert not missing, f"{task.attempt_id} is deployed without its files {missing}"
         allocation = effect.allocation_id
 
         def deliver() -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from zmflow.api.accumulators import merge_accumulators
 from zmflow.api.datastream import DataStream
 from zmflow.api.environment import StreamExecutionEnvironment, environment_context
-from zmflow.api.execution import JobClient, JobExecutionResult
+from zmflow.api.execution import JobClient, JobExecutionResult, RowsKeeper
 from zmflow.config import Settings
 from zmflow.config.options import OPERATOR_CHAINING, PARALLELISM_DEFAULT, RUNTIME_MODE
 from zmflow.errors import ZmflowError
@@ -388,6 +388,9 @@ class _Submission:
             "A program in a JobHarness does not see what its job emits.",
             hint="Return the stream instead of calling execute_and_collect(), and read values().",
         )
+
+    def keep(self, keepers: Mapping[str, RowsKeeper], *, background: bool) -> None:
+        """There is no other job to keep rows for."""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,7 +114,7 @@ def test_job_parameters_have_defaults() -> None:
 def test_cached_files_are_found_by_name() -> None:
     """An unknown name is refused with those there are."""
     cache = context(cached_files={"words": "/tmp/words.txt"}).get_distributed_cache()
-    assert cache.get_file("words") == Path("/tmp/words.txt")
+    assert cache.get_file("words") == "/tmp/words.txt"
     with pytest.raises(ZmflowError, match="Registered: words"):
         cache.get_file("wordz")
 

@@ -166,7 +166,8 @@ def test_python_files_are_shipped(tmp_path: Path) -> None:
     env.add_python_file(str(tmp_path / "one.py"))
     env.from_sequence(1, 2).print()
     env.execute()
-    assert executor.graphs[0].py_files == [("one.py", b"ONE = 1"), ("two.py", b"TWO = 2")]
+    files = [(file.name, file.kind, file.content) for file in executor.graphs[0].files]
+    assert files == [("one.py", "python", b"ONE = 1"), ("two.py", "python", b"TWO = 2")]
 
 
 def test_misuse_of_the_environment() -> None:

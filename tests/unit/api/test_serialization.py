@@ -20,7 +20,7 @@ from submissions import new_environment
 from zmflow import MapFunction
 from zmflow.api.environment import environment_context
 from zmflow.api.serialization import modules_to_ship, unpicklable_path
-from zmflow.api.shipping import read_py_files
+from zmflow.api.shipping import read_job_files
 from zmflow.config import Settings
 from zmflow.errors import JobGraphError, SerializationError
 
@@ -219,9 +219,9 @@ def test_directories_travel_as_archives(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.mkdir()
     (plain / "module.py").write_text("Y = 1")
-    shipped = read_py_files([package, plain])
-    assert shipped == read_py_files([package, plain])
-    names = {name: sorted(zipfile.ZipFile(BytesIO(data)).namelist()) for name, data in shipped}
+    shipped = read_job_files([package, plain], [])
+    assert shipped == read_job_files([package, plain], [])
+    names = {file.name: sorted(zipfile.ZipFile(BytesIO(file.content)).namelist()) for file in shipped}
     assert names == {"pack.zip": ["pack/__init__.py", "pack/inner.py"], "plain.zip": ["module.py"]}
 
 
@@ -249,13 +249,13 @@ def test_files_that_cannot_travel_are_refused(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "a"):
         (place / "same.py").write_text("")
     with pytest.raises(JobGraphError, match=r"does not exist|cannot be read"):
-        read_py_files([tmp_path / "missing.py"])
+        read_job_files([tmp_path / "missing.py"], [])
     with pytest.raises(JobGraphError, match="does not exist"):
-        read_py_files([tmp_path / "missing"])
+        read_job_files([tmp_path / "missing"], [])
     with pytest.raises(JobGraphError, match="neither a Python module"):
-        read_py_files([tmp_path / "data.csv"])
+        read_job_files([tmp_path / "data.csv"], [])
     with pytest.raises(JobGraphError, match=r"called 'same.py'"):
-        read_py_files([tmp_path / "same.py", tmp_path / "a" / "same.py"])
+        read_job_files([tmp_path / "same.py", tmp_path / "a" / "same.py"], [])
 
 
 def test_chains_unpickle_as_they_were() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zmflow.coordination.effects import StartWorker
 from zmflow.graph.job_graph import JobEdge, JobGraph, JobOperator, JobVertex, SharingGroup, encode_job_graph
+from zmflow.protocol.job_files import new_job_file
 from zmflow.protocol.messages import ResourceProfile, SubmitJob
 from zmflow.testing.control_plane import Behaviour
 
@@ -54,7 +55,8 @@ def graph(
 ) -> JobGraph:
     """A JobGraph named ``job``; ``resources`` are what its sharing groups ask for."""
     groups = [SharingGroup(name, profile) for name, profile in (resources or {}).items()]
-    return JobGraph("job", vertices, edges or [], settings or {}, [("m.py", b"x = 1")], "STREAMING", groups)
+    files = [new_job_file("m.py", "python", b"x = 1"), new_job_file("words", "file", b"a b c")]
+    return JobGraph("job", vertices, edges or [], settings or {}, [], "STREAMING", groups, files)
 
 
 def pipeline(

@@ -14,6 +14,7 @@ from zmflow.protocol.messages import (
     TaskStateChanged,
     WatchJob,
 )
+from zmflow.protocol.parts import RETRACTABLE_ROWS
 from zmflow.testing.control_plane import Behaviour, ControlPlane, ScriptedWorker
 
 from .job_graphs import edge, graph, runs_on, submit, vertex
@@ -267,6 +268,23 @@ def test_a_job_whose_rows_were_collected_cannot_restart():
     assert failure is not None
     assert failure.summary == "ValueError: bad"
     assert "cannot be taken back" in failure.hint
+
+
+def test_a_job_whose_rows_are_taken_back_restarts():
+    """Those of a cached stream do not count before the job has finished."""
+    cluster = ControlPlane([1], behaviour=runs_on)
+    client = cluster.add_client()
+    cluster.say(client, submit("j1", graph([vertex("a")], settings=OFTEN)))
+    cluster.say(client, WatchJob(1, 2, "j1", collect=True))
+    cluster.settle()
+    rows = CollectedRows(0, "j1", "a", f"{RETRACTABLE_ROWS}1", 0, 0, b"rows", False)
+    cluster.from_worker(cluster.workers[0], rows)
+    cluster.settle()
+    fail(cluster, "a")
+    cluster.advance(1_000)
+    assert client.last(JobStatus).summary.state == "RUNNING"
+    assert attempts(cluster) == {"a": 1}
+    assert [sent.attempt_number for sent in client.all(CollectedRows)] == [0]
 
 
 def test_cancelling_a_job_that_waits_to_restart_ends_it():

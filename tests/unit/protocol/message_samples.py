@@ -11,6 +11,7 @@ from zmflow.protocol.checkpoints import (
     StateFile,
     SubtaskRestore,
 )
+from zmflow.protocol.job_files import DropJobFiles, StoreJobFile, named, new_job_file
 from zmflow.protocol.messages import ResultPartition, TaskCounters
 from zmflow.protocol.metric_samples import MetricSample, VertexMetric
 from zmflow.protocol.versions import Versions
@@ -92,6 +93,7 @@ _RECORD = CheckpointRecord(
     [SubtaskSnapshot("v1", "source → map", 1, 40, _METRICS)],
     True,
 )
+_JOB_FILE = new_job_file("words", "file", b"a b c", file_name="words.txt", executable=True)
 _DEPLOYMENT = m.TaskDeployment(
     "9f/v1/0/0",
     "9f",
@@ -110,6 +112,7 @@ _DEPLOYMENT = m.TaskDeployment(
     3,
     {"OPERATOR": 2**28, "STATE_BACKEND": 2**27},
     SubtaskRestore(7, "file:///c/9f/chk-7", [_OPERATOR], True, b"enumerator"),
+    [named(_JOB_FILE)],
 )
 
 SAMPLES: list[m.Message] = [
@@ -181,4 +184,6 @@ SAMPLES: list[m.Message] = [
     m.AwaitsCheckpoint(3, "a3-1", "9f/v1/0/0", 8),
     m.GetCheckpoints(3, 7, "9f", 9),
     m.CheckpointStatistics(3, 7, "9f", _CHECKPOINTS, [_RECORD]),
+    StoreJobFile(3, "9f", _JOB_FILE),
+    DropJobFiles(3, "9f"),
 ]

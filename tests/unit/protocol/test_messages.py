@@ -24,6 +24,7 @@ from zmflow.graph.job_graph import (
     encode_job_graph,
 )
 from zmflow.protocol import messages
+from zmflow.protocol.job_files import new_job_file
 from zmflow.protocol.messages import Message, ResourceProfile, decode_message, encode_message
 from zmflow.protocol.versions import PROTOCOL_VERSION
 
@@ -51,9 +52,10 @@ GRAPH = JobGraph(
     ],
     [JobEdge("e1", "v1", "v2", 0, "REBALANCE", False)],
     {"heartbeat.timeout": "2 s"},
-    [("m.py", b"x = 1")],
+    [],
     "STREAMING",
     [SharingGroup("default", ResourceProfile(1500, 2**30, 2**29, (("gpu", 1),)))],
+    [new_job_file("m.py", "python", b"x = 1"), new_job_file("words", "file", b"a b c", executable=True)],
 )
 
 

@@ -52,6 +52,7 @@ class Environment:
 
     def __init__(self) -> None:
         self.external_resources = {"gpu": [1, 3]}
+        self.cached_files = {"words": "/files/words.txt"}
         self.states: SimpleQueue[tuple[TaskState, TaskFailure | None]] = SimpleQueue()
         self.requests: SimpleQueue[int] = SimpleQueue()
         self.posted: SimpleQueue[OperatorEvent] = SimpleQueue()

@@ -20,6 +20,7 @@ from zmflow.api.functions import MapFunction
 from zmflow.api.operators import MapOperator, Operator, SinkFunctionOperator, SinkOperator, SourceOperator
 from zmflow.graph.job_graph import ChainNode, ChainOutput, ChainSpec
 from zmflow.graph.partitioners import ForwardPartitioner
+from zmflow.protocol.job_files import named, new_job_file
 from zmflow.protocol.messages import (
     CancelTasks,
     ChannelTarget,
@@ -38,6 +39,7 @@ from zmflow.protocol.messages import (
     decode_message,
     encode_message,
 )
+from zmflow.runtime.job_file_store import JobFileStore
 from zmflow.runtime.worker import SlotWorker
 from zmflow.runtime.worker_boot import WorkerBoot
 
@@ -97,6 +99,7 @@ class TaskManager:
             settings={},
             log_dir="",
             echo_output=False,
+            files_dir=str(directory / "files" / "j"),
         )
         self.worker = SlotWorker(boot, self.context)
         self.error: BaseException | None = None
@@ -345,18 +348,23 @@ def test_a_worker_keeps_nothing_of_attempts_that_have_ended(taskmanagers: Any) -
 
 
 def test_files_are_installed_once(taskmanagers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later attempt finds them, whatever it brings along."""
+    """A later attempt finds what the first one's were, on the import path and by name."""
     import sys
 
     monkeypatch.setattr(sys, "path", list(sys.path))
     tm = taskmanagers("a1-1")
+    store = JobFileStore(tmp_path / "files")
+    module = new_job_file("shipped_once.py", "python", b"first = 1")
+    words = new_job_file("words", "file", b"a b c", file_name="words.txt")
+    for file in (module, words):
+        store.store("j", file)
     chain = [SourceOperator(SequenceSource(1, 1)), SinkFunctionOperator(see)]
-    for attempt, content in enumerate((b"first = 1", b"second = 2")):
+    for attempt in range(2):
         made = task(attempt, *chain)
-        tm.deploy(TaskDeployment(**{**_fields(made), "py_files": [("shipped_once.py", content)]}))
+        tm.deploy(TaskDeployment(**{**_fields(made), "files": [named(module), named(words)]}))
         tm.until_state(made.attempt_id, "FINISHED")
-    assert [path.read_bytes() for path in tmp_path.glob("code-*/*")] == [b"first = 1"]
-    assert len([path for path in sys.path if "code-a1-1" in path]) == 1
+    assert len([path for path in sys.path if module.digest in path]) == 1
+    assert Path(tm.worker.cached_files["words"]).read_bytes() == b"a b c"
 
 
 def _fields(deployment: TaskDeployment) -> dict[str, Any]:
@@ -364,14 +372,18 @@ def _fields(deployment: TaskDeployment) -> dict[str, Any]:
 
 
 def test_what_cannot_be_deployed_fails_and_its_successor_runs(taskmanagers: Any) -> None:
-    """A damaged file name is the job's failure, not the worker's; nothing of the attempt is left."""
+    """A damaged file name and a missing file are the job's failure, not the worker's; nothing is left."""
     tm = taskmanagers("a1-1")
     made = task(0, SourceOperator(SequenceSource(1, 1)), SinkFunctionOperator(see))
-    tm.deploy(TaskDeployment(**{**_fields(made), "py_files": [("../evil.py", b"")]}))
+    tm.deploy(TaskDeployment(**{**_fields(made), "files": [new_job_file("../evil.py", "python", b"")]}))
     tm.until_state("j/v1/0/0", "FAILED")
     assert "path for a name" in tm.failures["j/v1/0/0"].summary
-    tm.deploy(task(1, SourceOperator(SequenceSource(1, 1)), SinkFunctionOperator(see)))
-    tm.until_state("j/v1/0/1", "FINISHED")
+    made = task(1, SourceOperator(SequenceSource(1, 1)), SinkFunctionOperator(see))
+    tm.deploy(TaskDeployment(**{**_fields(made), "files": [new_job_file("m.py", "python", b"")]}))
+    tm.until_state("j/v1/0/1", "FAILED")
+    assert "'m.py' of the job is not on this TaskManager" in tm.failures["j/v1/0/1"].summary
+    tm.deploy(task(2, SourceOperator(SequenceSource(1, 1)), SinkFunctionOperator(see)))
+    tm.until_state("j/v1/0/2", "FINISHED")
     wait_until(lambda: tables(tm.worker) == [0] * 9)
 
 

@@ -187,6 +187,8 @@ def at_rest(cluster: Cluster) -> str:
     for taskmanager in cluster.taskmanagers.values():
         for worker in taskmanager.workers.values():
             return f"the worker of {worker.allocation_id} of {worker.job_id} lives"
+        if taskmanager.files:
+            return f"{taskmanager.name} keeps files of {', '.join(taskmanager.files)}"
     for plan in cluster.scenario.plans:
         state = job_state(leader.brain, plan.job_id)
         if state and state not in ENDED:

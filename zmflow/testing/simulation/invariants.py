@@ -21,6 +21,7 @@
 13. Tasks begin from the newest complete checkpoint, which is not deleted, and only from its parts.
 14. Tasks are told to begin a checkpoint after the enumerators of all their sources have answered.
 15. No more checkpoints are under way than may be, and those that are wait for running tasks (in ``check``).
+16. Tasks are sent to a worker only where the files they name are.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zmflow.coordination.effects import Effect, Log, Send
-from zmflow.protocol.messages import Refused, ResourceProfile, UnknownTaskManager
+from zmflow.protocol.messages import DeployTasks, Refused, ResourceProfile, UnknownTaskManager
 from zmflow.protocol.resources import fits, left_over
 from zmflow.testing.simulation.checkpoint_rules import CheckpointRules
 from zmflow.testing.simulation.jobs import JobPlan
@@ -37,6 +38,7 @@ from zmflow.testing.simulation.world import Violation
 
 if TYPE_CHECKING:
     from zmflow.testing.simulation.jobmanager import JobManagerProcess
+    from zmflow.testing.simulation.taskmanager import TaskManagerProcess
     from zmflow.testing.simulation.worker import LiveTask, WorkerProcess
 
 __all__ = ["Invariants", "only_tells"]
@@ -120,6 +122,20 @@ class Invariants:
         return None
 
     # -- tasks ------------------------------------------------------------------------------------
+
+    def tasks_sent(self, taskmanager: TaskManagerProcess, message: DeployTasks) -> None:
+        """Rule 16, when a TaskManager passes tasks on."""
+        for task in message.tasks:
+            here = taskmanager.files.get(task.job_id, ())
+            for file in task.files:
+                if file.digest not in here:
+                    raise Violation(
+                        f"{task.attempt_id} goes to a worker of {taskmanager.name}, which does not have its "
+                        f"file {file.name!r}",
+                        task.attempt_id,
+                        task.job_id,
+                        taskmanager.name,
+                    )
 
     def task_begins(self, task: LiveTask) -> None:
         """Rules 3, 4 and 5, when a worker begins a task."""

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from zmflow.graph.job_graph import JobEdge, JobGraph, JobOperator, JobVertex, SharingGroup, encode_job_graph
+from zmflow.protocol.job_files import new_job_file
 from zmflow.protocol.resources import ResourceProfile
 
 __all__ = [
@@ -31,6 +32,9 @@ IMPOSSIBLE = ResourceProfile(64_000_000)
 """What no TaskManager has: 64,000 cores."""
 
 _Kind: TypeAlias = Literal["source", "operator"]
+
+FILES = (new_job_file("m.py", "python", b"x = 1"), new_job_file("words", "file", b"a b c"))
+"""What some of the jobs bring along: none of them, the first, or both."""
 
 CPU_OF_SLOT_MILLIS = 1000
 MEMORY_OF_SLOT_BYTES = 1 << 30
@@ -199,7 +203,7 @@ def _draw_shape(chance: Random, number: int) -> JobShape:
         for name in dict.fromkeys(groups)
     )
     return JobShape(
-        JobGraph("job", vertices, edges, {}, [], "STREAMING", asks),
+        JobGraph("job", vertices, edges, {}, [], "STREAMING", asks, list(FILES[: number % 3])),
         slots,
         {vertex.vertex_id: vertex.sharing_group for vertex in vertices},
         {vertex.vertex_id: vertex.co_location_group for vertex in vertices if vertex.co_location_group},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zmflow.config import Settings
 from zmflow.coordination.effects import (
     DeadlinePassed,
+    DropFiles,
     Effect,
     Event,
     FromJobManager,
@@ -18,6 +19,7 @@ from zmflow.coordination.effects import (
     SendToJobManager,
     SendToWorker,
     StartWorker,
+    StoreFile,
     WorkerExited,
 )
 from zmflow.coordination.task_executor import TaskExecutor
@@ -26,6 +28,7 @@ from zmflow.protocol.messages import (
     CheckpointAcknowledged,
     CheckpointDeclined,
     CoordinatorSnapshot,
+    DeployTasks,
     LogChunk,
     Message,
     NotifyCheckpoint,
@@ -62,7 +65,7 @@ PASSED_ON = frozenset(
 class TaskManagerProcess(Component):
     """One TaskManager. A restarted one has another id."""
 
-    __slots__ = ("brain", "connection", "epoch", "resources", "slots", "workers")
+    __slots__ = ("brain", "connection", "epoch", "files", "resources", "slots", "workers")
 
     def __init__(
         self, name: str, slots: int, resources: ResourceProfile, settings: Settings, world: World
@@ -71,6 +74,7 @@ class TaskManagerProcess(Component):
         self.slots = slots
         self.resources = resources
         self.epoch = 0  # of the leader that last welcomed it
+        self.files: dict[str, set[str]] = {}  # digests of the files of each job that are on its disk
         self.workers: dict[str, WorkerProcess] = {}  # those its brain has not been told the end of
         self.brain = TaskExecutor(
             TaskManagerId(name), f"host-{name}", 1, slots, resources, settings, VERSIONS
@@ -155,6 +159,8 @@ class TaskManagerProcess(Component):
                 world.network.say_up(self.connection, effect.message)
             elif isinstance(effect, SendToWorker):
                 worker = self.workers.get(effect.allocation_id)
+                if isinstance(effect.message, DeployTasks):
+                    world.invariants.tasks_sent(self, effect.message)
                 if worker is not None and worker.living:
                     worker.tell(effect.message)
             elif isinstance(effect, StartWorker):
@@ -165,6 +171,10 @@ class TaskManagerProcess(Component):
                 worker = self.workers.get(effect.allocation_id)
                 if worker is not None:
                     worker.die("killed by signal 9 (SIGKILL)")
+            elif isinstance(effect, StoreFile):
+                self.files.setdefault(effect.job_id, set()).add(effect.file.digest)
+            elif isinstance(effect, DropFiles):
+                del self.files[effect.job_id]
             elif isinstance(effect, Log):
                 world.invariants.logged(self.name, effect)
             elif isinstance(effect, ReadLogs):
