@@ -82,9 +82,12 @@ class CsvFormat(PositionedFormat[T], Generic[T]):
     def read(self, split: FileSplit) -> Iterator[Sequence[T]]:
         return self._read_whole(split) if self.multiline else super().read(split)
 
-    def read_on(self, split: FileSplit) -> Iterator[tuple[Sequence[T], FileSplit]]:
+    def read_on(self, split: FileSplit) -> Iterator[tuple[Sequence[T], int]]:
         # A line break inside a field cannot be told from the end of a row at any byte: rows are counted.
         return StreamFormat.read_on(self, split) if self.multiline else super().read_on(split)
+
+    def rest(self, split: FileSplit, mark: int) -> FileSplit:
+        return StreamFormat.rest(self, split, mark) if self.multiline else super().rest(split, mark)
 
     def _rows(self, lines: Iterator[str] | Sequence[str]) -> Any:
         return csv.reader(lines, delimiter=self.delimiter, quotechar=self.quotechar, strict=True)

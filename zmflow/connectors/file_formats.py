@@ -54,8 +54,8 @@ class StreamFormat(ABC, Generic[T]):
             ConnectorError: the file cannot be read or holds something else, with file and position.
         """
 
-    def read_on(self, split: FileSplit) -> Iterator[tuple[Sequence[T], FileSplit]]:
-        """Batches of the records of a split that were not read yet, each with what is left of it then.
+    def read_on(self, split: FileSplit) -> Iterator[tuple[Sequence[T], int]]:
+        """Batches of the records of a split that were not read yet, each with a mark: where it ends.
 
         This one counts records, and after a restart it reads those again that come first, without
         returning them: right for every format that reads the same from the same bytes.
@@ -65,7 +65,11 @@ class StreamFormat(ABC, Generic[T]):
             seen += len(batch)
             if seen > split.records_read:
                 fresh = min(len(batch), seen - split.records_read)
-                yield batch[len(batch) - fresh :], replace(split, records_read=seen)
+                yield batch[len(batch) - fresh :], seen
+
+    def rest(self, split: FileSplit, mark: int) -> FileSplit:
+        """What is left of a split behind a mark of ``read_on``."""
+        return replace(split, records_read=mark)
 
     @staticmethod
     def text_line_format(charset_name: str = "UTF-8") -> StreamFormat[str]:
@@ -79,8 +83,11 @@ class PositionedFormat(StreamFormat[T]):
     def read(self, split: FileSplit) -> Iterator[Sequence[T]]:
         return (batch for batch, _ in self.read_on(split))
 
-    def read_on(self, split: FileSplit) -> Iterator[tuple[Sequence[T], FileSplit]]:
-        return ((batch, replace(split, start=position)) for batch, position in self.batches(split))
+    def read_on(self, split: FileSplit) -> Iterator[tuple[Sequence[T], int]]:
+        return self.batches(split)
+
+    def rest(self, split: FileSplit, mark: int) -> FileSplit:
+        return replace(split, start=mark)
 
     @abstractmethod
     def batches(self, split: FileSplit) -> Iterator[tuple[Sequence[T], int]]:
@@ -162,7 +169,7 @@ class WholeFileFormat(StreamFormat[tuple[str, bytes]]):
     def is_splittable(self, path: str) -> bool:  # noqa: ARG002 - of the interface
         return False
 
-    def read_on(self, split: FileSplit) -> Iterator[tuple[Sequence[tuple[str, bytes]], FileSplit]]:
+    def read_on(self, split: FileSplit) -> Iterator[tuple[Sequence[tuple[str, bytes]], int]]:
         # A file that was read is not read again to find out that it has one record.
         return iter(()) if split.records_read else super().read_on(split)
 

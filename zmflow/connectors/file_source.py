@@ -208,8 +208,9 @@ class FileSourceReader(SourceReader[T, FileSplit], Generic[T]):
     def __init__(self, stream_format: StreamFormat[T]) -> None:
         self._format = stream_format
         self._splits: deque[FileSplit] = deque()
-        self._batches: Iterator[tuple[Sequence[T], FileSplit]] = iter(())
-        self._rest: FileSplit | None = None  # of the split that is being read
+        self._batches: Iterator[tuple[Sequence[T], int]] = iter(())
+        self._reading: FileSplit | None = None
+        self._mark = 0  # how far, by its format
         self._no_more_splits = False
 
     def add_splits(self, splits: Sequence[FileSplit]) -> None:
@@ -220,19 +221,21 @@ class FileSourceReader(SourceReader[T, FileSplit], Generic[T]):
 
     def poll_next(self) -> Sequence[T] | EndOfInput | None:
         while True:
-            for batch, rest in self._batches:
-                self._rest = rest
+            for batch, mark in self._batches:
+                self._mark = mark
                 return batch
-            self._rest = None
+            self._reading = None
             if not self._splits:
                 return EndOfInput.END if self._no_more_splits else None
-            self._batches = self._format.read_on(self._splits.popleft())
+            self._reading = self._splits.popleft()
+            self._batches = self._format.read_on(self._reading)
 
     def snapshot_state(self, checkpoint_id: int) -> list[FileSplit]:  # noqa: ARG002 - of the interface
-        rest = self._rest
-        if rest is None or (rest.end is not None and rest.start >= rest.end):
+        if self._reading is None:
             return list(self._splits)
-        return [rest, *self._splits]
+        rest = self._format.rest(self._reading, self._mark)
+        read = rest.end is not None and rest.start >= rest.end
+        return list(self._splits) if read else [rest, *self._splits]
 
     def close(self) -> None:
         # Dropping the iterator closes the file it has open.

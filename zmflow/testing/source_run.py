@@ -117,7 +117,6 @@ class SourceRun:
             return ()
         if batch is not None:
             assert not isinstance(batch, EndOfInput)
-            assert len(batch) > 0, "poll_next() returned an empty batch: None says that there is nothing."
             return batch
         after_s = task.reader.poll_again_after_s()
         assert after_s is None or after_s >= 0

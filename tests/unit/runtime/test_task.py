@@ -80,6 +80,11 @@ class Environment:
     ) -> int:
         raise AssertionError("no collect sink here")
 
+    def commit_at_client(
+        self, task: Task, collect_id: str, subtask: int, attempt: int, sequence: int
+    ) -> None:
+        raise AssertionError("no collect sink here")
+
     def end(self) -> tuple[TaskState, TaskFailure | None]:
         """The state the task ends in, and why."""
         while True:
