@@ -19,6 +19,7 @@ from zmflow.connectors.file_source import (
     JsonLinesSource,
     TextFileSource,
 )
+from zmflow.connectors.parquet_sink import ParquetFileSink
 from zmflow.connectors.part_names import OutputFileConfig
 from zmflow.connectors.positioned_source import PositionedSource
 from zmflow.connectors.rate_limits import RateLimiterStrategy
@@ -43,6 +44,7 @@ __all__ = [
     "JsonLinesFileSink",
     "JsonLinesSource",
     "OutputFileConfig",
+    "ParquetFileSink",
     "PositionedSource",
     "PrintSink",
     "RateLimiterStrategy",

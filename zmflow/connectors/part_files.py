@@ -36,6 +36,9 @@ class PartEncoder(ABC, Generic[T_contra]):
     def finish(self) -> None:
         """The part is complete: write what belongs at its end."""
 
+    def abandon(self) -> None:
+        """Nobody goes on with the part: write nothing any more."""
+
 
 OpenEncoder = Callable[[BinaryIO], PartEncoder[Any]]
 """Begins a part in a format."""
@@ -78,6 +81,7 @@ class PartFile(Generic[T]):
         self.hidden, self.final, self.bucket = hidden, final, bucket
         self.begun_ms = self.written_ms = now_ms
         self._file = self.path.open("wb", buffering=WRITE_BUFFER_SIZE_BYTES)
+        self._synced_bytes: int | None = None
         self._encoder: PartEncoder[T] | None = None
 
     def begin(self, open_encoder: OpenEncoder) -> None:
@@ -116,12 +120,15 @@ class PartFile(Generic[T]):
 
     def sync(self) -> OpenPart:
         """Let everything reach the disk, and go on; what a checkpoint keeps of the part."""
-        self.flush()
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise self._failure(error) from None
-        return OpenPart(self.hidden, self.final, self.bucket, self._file.tell(), self.begun_ms)
+        size_bytes = self.size_bytes()
+        if size_bytes != self._synced_bytes:  # of many buckets, most have got nothing since
+            self.flush()
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise self._failure(error) from None
+            self._synced_bytes = size_bytes
+        return OpenPart(self.hidden, self.final, self.bucket, size_bytes, self.begun_ms)
 
     def seal(self) -> PendingPart:
         """The part is complete and on the disk."""
@@ -137,6 +144,8 @@ class PartFile(Generic[T]):
 
     def abandon(self) -> None:
         """Nobody goes on with it."""
+        if self._encoder is not None:
+            self._encoder.abandon()
         with suppress(OSError):  # a full disk: what is in the buffer is not wanted
             self._file.close()
 

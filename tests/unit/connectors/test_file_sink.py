@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,22 @@ from source_drive import read_all, runtime_context
 
 from zmflow.api.sinks import CommitRequest, Sink, SinkWriter, WriterContext
 from zmflow.connectors import (
+    BucketAssigner,
     CsvFileSink,
     CsvFileSource,
+    DateTimeBucketAssigner,
     Encoder,
     FileSink,
     JsonLinesFileSink,
     JsonLinesSource,
+    OutputFileConfig,
+    RollingPolicy,
     TextFileSink,
     TextFileSource,
 )
 from zmflow.connectors.part_file_writer import PartFileWriter
 from zmflow.errors import ConnectorError
+from zmflow.testing.sink_run import SinkRun
 
 
 @dataclass
@@ -148,6 +154,16 @@ def test_a_restarted_task_replaces_its_part_and_what_a_killed_attempt_left(tmp_p
     assert [name for name in names(tmp_path) if name.startswith(".part-1.txt")] == []
 
 
+def test_an_attempt_that_begins_late_takes_nothing_from_the_one_after_it(tmp_path: Path) -> None:
+    """A worker that was given up may still run, and open its sinks when the next attempt has."""
+    sink = TextFileSink[str](tmp_path)
+    second = writer(sink, attempt=2)
+    second.write("a")
+    writer(sink, attempt=1).close(False)
+    finish(second, sink)
+    assert names(tmp_path) == ["part-0"]
+
+
 def test_fewer_subtasks_after_a_restart_leave_no_part_of_those_that_are_no_more(tmp_path: Path) -> None:
     """Neither a part nor what was left of one: subtask 0 looks after them. Live subtasks keep theirs."""
     sink = TextFileSink[str](tmp_path)
@@ -254,6 +270,180 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConnectorError, match="Not a directory"):
         writer(TextFileSink(tmp_path / "file" / "out"))
+
+
+def test_buckets_and_rolled_parts_without_checkpoints(tmp_path: Path) -> None:
+    """Names are those of the first part and a number, in each directory; the next job's replace them."""
+    sink = TextFileSink[str](tmp_path, overwrite=True).with_bucket_assigner(ByFirstLetter())
+    rolled = sink.with_rolling_policy(RollingPolicy(part_size=1))
+    for _ in range(2):
+        write(rolled, ["a1", "b1"], ["a2"])
+        assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("part*")} == {
+            "a/part-0",
+            "a/part-0-1",
+            "b/part-0",
+        }
+    with pytest.raises(ConnectorError, match="holds part files already"):
+        TextFileSink[str](tmp_path).with_bucket_assigner(ByFirstLetter()).validate()
+    write(sink, ["a3"])
+    assert [path.read_text() for path in tmp_path.rglob("part*")] == ["a3\n"]
+
+
+class ByFirstLetter(BucketAssigner[str]):
+    """A directory per letter."""
+
+    def bucket_id(self, value: str, processing_time_ms: int) -> str:
+        return value[0]
+
+
+class ByValue(BucketAssigner[str]):
+    """A directory per record."""
+
+    def bucket_id(self, value: str, processing_time_ms: int) -> str:
+        return value
+
+
+@pytest.mark.parametrize("bucket", ["/etc", "..", "a/../b", ".hidden"])
+def test_buckets_stay_below_the_directory(tmp_path: Path, bucket: str) -> None:
+    """And are visible."""
+    run = SinkRun(TextFileSink[str](tmp_path).with_bucket_assigner(ByValue()))
+    with pytest.raises(ConnectorError, match="A bucket assigner chose"):
+        run.write([bucket])
+
+
+def test_buckets_of_the_clock() -> None:
+    """Java's patterns and strftime's; a zone by its name. What is not understood is said."""
+    java = BucketAssigner.date_time_bucket_assigner("yyyy-MM-dd'T'HH/mm", "Asia/Tokyo")
+    assert java.bucket_id("x", 1_700_000_000_000) == "2023-11-15T07/13"
+    assert BucketAssigner.base_path_bucket_assigner().bucket_id("x", 0) == ""
+    with pytest.raises(ConnectorError, match="'EEE'"):
+        BucketAssigner.date_time_bucket_assigner("EEE")
+    with pytest.raises(ConnectorError, match="no time zone 'Mars/Olympus'"):
+        DateTimeBucketAssigner(timezone="Mars/Olympus")
+
+
+def test_parts_are_rolled_by_size_and_by_the_clock(tmp_path: Path) -> None:
+    """The clock is looked at from time to time, while a part is open."""
+    policy = RollingPolicy.default_rolling_policy(
+        part_size=10, rollover_interval=1_000, inactivity_interval=300
+    )
+    run = SinkRun(TextFileSink[str](tmp_path).with_rolling_policy(policy).with_bucket_check_interval(100))
+
+    def parts() -> list[str]:
+        run.checkpoint()
+        return [path.read_text() for path in sorted(tmp_path.iterdir()) if path.name[0] == "p"]
+
+    run.write(["123456789"])
+    assert parts() == ["123456789\n"]
+    run.write(["a"])
+    run.tick(250)
+    run.write(["b"])
+    run.tick(250)
+    assert len(parts()) == 1
+    run.tick(100)
+    assert parts() == ["123456789\n", "a\nb\n"]
+    for _ in range(9):
+        run.write(["c"])
+        run.tick(100)
+    assert len(parts()) == 3  # by size: five of them
+    run.finish()
+    assert "".join(path.read_text() for path in tmp_path.iterdir()).count("c") == 9
+
+
+def test_overwriting_with_checkpoints_happens_once_and_at_the_beginning(tmp_path: Path) -> None:
+    """What the job itself has committed stays, and so do files that are no parts."""
+    (tmp_path / "part-0").write_text("old")
+    (tmp_path / ".part-9.inprogress.abcdef01-9-0-0").write_text("left by another job")
+    (tmp_path / "notes").write_text("mine")
+    sink = TextFileSink[str](tmp_path, overwrite=True)
+    run = SinkRun(sink, 2)
+    run.write(["a"], 1)
+    checkpoint = run.barrier()
+    assert "part-0" not in names(tmp_path)
+    run.kill()
+    run = SinkRun(sink, 2, checkpoint, attempt=1)
+    run.write(["b"])
+    run.finish()
+    assert "notes" in names(tmp_path)
+    assert [path.read_text() for path in tmp_path.glob("part*")] == ["a\nb\n"]
+    assert [name for name in names(tmp_path) if name.startswith(".")] == []
+
+
+def test_a_part_that_was_tampered_with_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Records would be lost without a word: it is shorter than in the checkpoint, or gone."""
+    sink = TextFileSink[str](tmp_path)
+    run = SinkRun(sink)
+    run.write(["a", "b"])
+    checkpoint = run.checkpoint()
+    run.kill()
+    (hidden,) = tmp_path.iterdir()
+    hidden.write_text("a")
+    with pytest.raises(ConnectorError, match="has lost records"):
+        SinkRun(sink, restored=checkpoint, attempt=1)
+    hidden.unlink()
+    with pytest.raises(ConnectorError, match="is gone"):
+        SinkRun(sink, restored=checkpoint, attempt=2)
+
+
+def test_a_committed_part_that_somebody_has_taken_fails_the_job(tmp_path: Path) -> None:
+    """Where the checkpoint that committed it is restored, nobody can tell that from a loss."""
+    sink = TextFileSink[str](tmp_path).with_rolling_policy(RollingPolicy.on_checkpoint_rolling_policy())
+    run = SinkRun(sink)
+    run.write(["a"])
+    checkpoint = run.checkpoint()
+    run.kill()
+    SinkRun(sink, restored=checkpoint, attempt=1).kill()
+    (part,) = tmp_path.iterdir()
+    part.unlink()
+    with pytest.raises(ConnectorError, match="could not commit") as caught:
+        SinkRun(sink, restored=checkpoint, attempt=2)
+    assert "somebody has removed the file" in str(caught.value.detail)
+
+
+def test_a_loss_of_power_takes_nothing_that_a_checkpoint_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is acknowledged, what was written since the last one is on the disk, names included; after
+    the commit the final names are."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name.partition("-")[0])
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+
+    def synced_by(step: Callable[[], object]) -> list[str]:
+        synced.clear()
+        step()
+        return sorted(synced)
+
+    run = SinkRun(TextFileSink[str](tmp_path / "out" / "below"))
+    run.write(["a"])
+    assert synced_by(run.barrier) == [".part", "below", "out", tmp_path.name]
+    run.write(["b"])
+    assert synced_by(run.barrier) == [".part"]
+    assert synced_by(run.barrier) == []
+    run.tick(70_000)  # the part is closed
+    checkpoint = run.barrier()
+    assert synced_by(lambda: run.complete(checkpoint)) == ["below"]
+    run.finish()
+
+
+def test_names_of_parts_may_be_chosen(tmp_path: Path) -> None:
+    """With PyFlink's builder."""
+    config = OutputFileConfig.builder().with_part_prefix("sales").with_part_suffix(".txt").build()
+    builder = FileSink.for_row_format(tmp_path, Encoder.simple_string_encoder())
+    builder = builder.with_output_file_config(config).with_bucket_check_interval(1_000)
+    builder = builder.with_bucket_assigner(BucketAssigner.base_path_bucket_assigner())
+    write(builder.with_rolling_policy(RollingPolicy()).build(), ["a"])
+    assert names(tmp_path) == ["sales-0.txt"]
+    for wrong in ("a/b", ".a", ""):
+        with pytest.raises(ConnectorError, match="prefix of part files"):
+            OutputFileConfig(wrong)
+    with pytest.raises(ConnectorError, match="part_size"):
+        RollingPolicy(part_size=0)
 
 
 def test_pyflinks_builder(tmp_path: Path) -> None:

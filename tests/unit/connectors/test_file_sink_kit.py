@@ -21,6 +21,7 @@ from zmflow.connectors import (
     FileSink,
     JsonLinesFileSink,
     JsonLinesSource,
+    ParquetFileSink,
     RollingPolicy,
     TextFileSink,
     TextFileSource,
@@ -145,3 +146,24 @@ class TestJsonParts(_FileSinkTests):
 
     def read(self, path: Path) -> list[Any]:
         return read_all(JsonLinesSource(path))
+
+
+class TestParquetParts(_FileSinkTests):
+    """Parts that can be read only when they are closed."""
+
+    random_runs = 5
+
+    @pytest.fixture(autouse=True)
+    def _needs_pyarrow(self) -> None:
+        pytest.importorskip("pyarrow")
+
+    def sink(self, directory: Path) -> FileSink[Any]:
+        return ParquetFileSink(directory)
+
+    def record(self, number: int) -> Any:
+        return {"number": number}
+
+    def read(self, path: Path) -> list[Any]:
+        from pyarrow import parquet
+
+        return list(parquet.read_table(path).to_pylist())
