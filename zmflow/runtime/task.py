@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -277,14 +278,13 @@ class Task:
             spec,
             context,
             self._outputs.takers,
-            lambda collect_id, rows, finished: self._environment.emit_to_client(
-                self, collect_id, rows, finished
-            ),
+            partial(self._environment.emit_to_client, self),
             output_events=self._outputs.event_takers,
             processing_time=_wall_ms,
             host_for=self._host_for,
             batch_mode=self._settings[RUNTIME_MODE] == "BATCH",
             state_backend=self._settings[STATE_BACKEND],
+            state_dir=self._environment.state_dir,
             checkpoints=self._checkpoints.enabled,
             restored=self._checkpoints.restored,
             make_spill=self._make_spill,
