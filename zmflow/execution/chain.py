@@ -77,6 +77,7 @@ class Chain:
         batch_mode: whether the job runs in BATCH mode.
         state_backend: the kind of the operators' keyed state backends; in BATCH mode it is on the heap, as
             there is one key at a time.
+        state_dir: where they may keep files; need not exist.
         checkpoints: whether checkpoints are taken, so that sinks commit with them.
         restored: what an operator goes on from, by its id; None where it begins anew.
         make_spill: makes what an operator writes to that holds more than memory.
@@ -94,6 +95,7 @@ class Chain:
         host_for: Callable[[Callable[[], None]], AsyncHost] | None = None,
         batch_mode: bool = False,
         state_backend: str = "hashmap",
+        state_dir: str = "",
         checkpoints: bool = False,
         commit_at_client: Callable[[str, int, int, int], None] = lambda *_: None,
         restored: Callable[[str], RestoredOperator | None] = lambda _operator_id: None,
@@ -109,6 +111,7 @@ class Chain:
         self._host_for = host_for
         self._batch_mode = batch_mode
         self._state_backend = state_backend
+        self._state_dir = state_dir
         self._checkpoints = checkpoints
         self._state = ChainState(spec, context, restored)
         self._make_spill = make_spill
@@ -339,7 +342,7 @@ class Chain:
             from zmflow.execution.keyed_runtime import BUILT_IN, backend_for  # only for those who keep state
 
             name = BUILT_IN if self._batch_mode else self._state_backend
-            backend = backend_for(name, runtime, self._processing_time)
+            backend = backend_for(name, runtime, self._processing_time, self._state_dir)
             self._opened.insert(position, (index, backend))  # closed after the operator
             self._state.keep_backend(index, backend)
             return backend

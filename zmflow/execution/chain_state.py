@@ -15,7 +15,7 @@ from zmflow.state.function_states import FunctionStates
 from zmflow.state.keys import key_group_range
 
 if TYPE_CHECKING:
-    from zmflow.state.backend import KeyedStateBackend
+    from zmflow.state.backend import FrozenState, KeyedStateBackend
 
 __all__ = ["VALUES", "ChainState", "PreparedSnapshot", "SnapshotPart"]
 
@@ -28,9 +28,17 @@ SnapshotPart = Callable[[SnapshotContext], None]
 
 @dataclass(frozen=True, slots=True)
 class PreparedSnapshot:
-    """A snapshot without its data, by node."""
+    """A snapshot without its data, by node; but with what is frozen of it."""
 
     contexts: dict[int, SnapshotContext]
+    frozen: dict[int, list[FrozenState]]
+    unfrozen: list[tuple[int, KeyedStateBackend]]
+
+    def close(self) -> None:
+        """Give back what is frozen: there will be no snapshot."""
+        for states in self.frozen.values():
+            for state in states:
+                state.close()
 
 
 class ChainState:
@@ -53,6 +61,7 @@ class ChainState:
         self._parts: dict[int, list[SnapshotPart]] = {}
         self._data: dict[int, list[SnapshotPart]] = {}
         self._counts: list[Callable[[], int]] = []
+        self._backends: list[tuple[int, KeyedStateBackend]] = []
 
     def restored(self, index: int) -> RestoredOperator | None:
         """What the operator of a node goes on from."""
@@ -89,12 +98,9 @@ class ChainState:
 
     def keep_backend(self, index: int, backend: KeyedStateBackend) -> None:
         """A node has keyed state."""
-
-        def add(context: SnapshotContext) -> None:
-            for group in backend.key_groups:
-                context.keyed.extend(backend.chunks(group))
-
-        self._add_data(index, add, backend.entry_count)
+        self._backends.append((index, backend))
+        self._data.setdefault(index, [])
+        self._counts.append(backend.entry_count)
 
     def keep_values(self, index: int, values: dict[Any, Any]) -> None:
         """A node keeps one value for each key: fill in what was restored."""
@@ -131,10 +137,25 @@ class ChainState:
                 part(context)
             if index in self._functions:
                 context.operator.extend(self._functions[index].snapshot(checkpoint_id, triggered_wall_ms))
-        return PreparedSnapshot(contexts)
+        prepared = PreparedSnapshot(contexts, {}, [])
+        try:
+            for index, backend in self._backends:
+                frozen = backend.freeze()
+                if frozen is None:
+                    prepared.unfrozen.append((index, backend))
+                else:
+                    prepared.frozen.setdefault(index, []).append(frozen)
+        except BaseException:
+            prepared.close()
+            raise
+        return prepared
 
     def collect(self, prepared: PreparedSnapshot) -> list[OperatorSnapshot]:
-        """The state of all operators, as the program's own objects: to be pickled before they change."""
+        """The state of all operators but what is frozen, as the program's own objects: to be pickled before
+        they change."""
+        for index, backend in prepared.unfrozen:
+            for group in backend.key_groups:
+                prepared.contexts[index].keyed.extend(backend.chunks(group))
         snapshots = []
         for index, context in prepared.contexts.items():
             for part in self._data.get(index, ()):
@@ -142,6 +163,10 @@ class ChainState:
             if context.keyed or context.operator:
                 snapshots.append(OperatorSnapshot(self._ids[index], context.keyed, context.operator))
         return snapshots
+
+    def frozen(self, prepared: PreparedSnapshot) -> list[tuple[str, FrozenState]]:
+        """What is frozen, by operator id."""
+        return [(self._ids[index], state) for index, states in prepared.frozen.items() for state in states]
 
     def completed(self, checkpoint_id: int) -> None:
         """Tell the functions that want to know."""

@@ -8,7 +8,8 @@ from dataclasses import replace
 from zmflow.api.functions import RuntimeContext
 from zmflow.execution.records_by_key import HELD_BYTES_DEFAULT, RecordsByKey
 from zmflow.execution.stream_operator import OperatorContext
-from zmflow.state.backend import BUILT_IN, KeyedStateBackend, load_state_backend
+from zmflow.graph.managed_memory import STATE_BACKEND
+from zmflow.state.backend import BUILT_IN, BackendContext, KeyedStateBackend, load_state_backend
 from zmflow.state.chunks import group_snapshots
 from zmflow.state.keys import key_group_range
 from zmflow.state.snapshots import KeyGroupSnapshot
@@ -48,11 +49,20 @@ def forget_key(backend: KeyedStateBackend) -> None:
     backend.restore(group, KeyGroupSnapshot(group, ()))
 
 
-def backend_for(name: str, runtime: RuntimeContext, processing_time: Callable[[], int]) -> KeyedStateBackend:
+def backend_for(
+    name: str, runtime: RuntimeContext, processing_time: Callable[[], int], directory: str = ""
+) -> KeyedStateBackend:
     """A new backend of this kind, with the key groups of a subtask.
+
+    Args:
+        name: of the kind.
+        runtime: of the subtask.
+        processing_time: the clock.
+        directory: for files; without one the backend finds a place itself.
 
     Raises:
         ConfigurationError: there is no such backend.
     """
     groups = key_group_range(runtime.subtask_index, runtime.max_parallelism, runtime.parallelism)
-    return load_state_backend(name)(runtime.max_parallelism, groups, processing_time)
+    context = BackendContext(directory, runtime.get_managed_memory_bytes(STATE_BACKEND))
+    return load_state_backend(name).for_task(runtime.max_parallelism, groups, processing_time, context)

@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +25,7 @@ __all__ = [
     "lasting_directory",
     "remove_abandoned",
     "state_directory",
+    "worker_directory",
 ]
 
 SOCKET_PATH_LENGTH_MAX = 107
@@ -46,6 +48,11 @@ def lasting_directory(settings: Settings) -> Path:
     """Where a daemon keeps what its next start needs: ``env.run.dir``, or else the state directory."""
     named = settings[RUN_DIR]
     return Path(named).expanduser().resolve() if named else state_directory()
+
+
+def worker_directory(run_dir: str, allocation_id: str) -> Path:
+    """Where a slot worker keeps files with names, in the run directory of its TaskManager; made on use."""
+    return Path(run_dir) / f"state-{allocation_id}"
 
 
 def _base(settings: Settings) -> Path:
@@ -110,6 +117,12 @@ class RunDirectory:
                 detail=f"{base}: {error}",
                 hint="Set env.run.dir to a directory this user can write.",
             ) from None
+
+    def worker_ended(self, allocation_id: str) -> None:
+        """Remove what a slot worker has left, beside the caller: it may be much."""
+        left = worker_directory(str(self.path), allocation_id)
+        if left.exists():
+            threading.Thread(target=shutil.rmtree, args=(left, True), name="worker files", daemon=True).start()
 
     def endpoint(self, name: str) -> str:
         """The ipc endpoint of a socket with this name in the directory."""

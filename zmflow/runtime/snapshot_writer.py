@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import TypeAlias
 
 import msgspec
@@ -64,14 +65,20 @@ class SnapshotWriter:
         if state.empty:
             self._acknowledge(barrier.checkpoint_id, None, metrics)
             return
-        self._begin(barrier, lambda: self._store(barrier, state), metrics)
+        if not self._begin(barrier, lambda: self._store(barrier, state), metrics):
+            state.close()
 
     def write_forked(
-        self, barrier: CheckpointBarrier, forked: ForkedSnapshot, metrics: SnapshotMetrics
+        self,
+        barrier: CheckpointBarrier,
+        forked: ForkedSnapshot,
+        state: PickledState,
+        metrics: SnapshotMetrics,
     ) -> None:
-        """Write a snapshot that a forked process makes; returns at once."""
-        if not self._begin(barrier, lambda: self._store_forked(barrier, forked), metrics):
+        """Write a snapshot that a forked process makes, but for what ``state`` has; returns at once."""
+        if not self._begin(barrier, lambda: self._store_forked(barrier, forked, state), metrics):
             forked.close()
+            state.close()
 
     def decline(self, checkpoint_id: int, reason: str) -> None:
         """Say that there is no snapshot."""
@@ -121,33 +128,43 @@ class SnapshotWriter:
                 self._writing -= 1
 
     def _store(self, barrier: CheckpointBarrier, state: PickledState) -> tuple[StateFile, int]:
-        return self._put(barrier, state.parts(), has_union=state.has_union)
+        try:
+            return self._put(barrier, state.parts(), has_union=state.has_union)
+        finally:
+            state.close()
 
-    def _store_forked(self, barrier: CheckpointBarrier, forked: ForkedSnapshot) -> tuple[StateFile, int]:
+    def _store_forked(
+        self, barrier: CheckpointBarrier, forked: ForkedSnapshot, state: PickledState
+    ) -> tuple[StateFile, int]:
         try:
             has_union = forked.wait(self._settings[CHECKPOINT_TIMEOUT] / 1000)
             with forked.parts() as parts:
+                if not state.empty:
+                    return self._put(barrier, state.joined(parts[0]).parts(), has_union=has_union)
                 return self._put(barrier, parts, has_union=has_union)
         finally:
             forked.close()
+            state.close()
 
     def _put(
-        self, barrier: CheckpointBarrier, parts: Sequence[bytes | memoryview], *, has_union: bool
+        self, barrier: CheckpointBarrier, parts: Iterable[bytes | memoryview], *, has_union: bool
     ) -> tuple[StateFile, int]:
         """The file, and how many bytes were written for it."""
-        size = sum(map(len, parts))
-        if not barrier.location and size > JOBMANAGER_STATE_MAX_BYTES:
+        most = self._settings[INLINE_THRESHOLD] if barrier.location else JOBMANAGER_STATE_MAX_BYTES
+        rest = iter(parts)
+        head, size = _taken(rest, most)
+        if size <= most:
+            return StateFile("", size, b"".join(head), has_union), size
+        if not barrier.location:
             raise StateError(
-                f"State of {size_text(size)} is too much for the memory of the JobManager.",
+                f"State of {size_text(size)} or more is too much for the memory of the JobManager.",
                 detail=f"A subtask may have {size_text(JOBMANAGER_STATE_MAX_BYTES)} there. "
                 "Set execution.checkpointing.dir to a directory that all machines reach.",
             )
-        if not barrier.location or size <= self._settings[INLINE_THRESHOLD]:
-            return StateFile("", size, b"".join(parts), has_union), size
         deployment = self._deployment
         name = f"{deployment.vertex_id}-{deployment.subtask_index}-{deployment.attempt_number}.state"
-        written = open_storage(barrier.location, self._settings).write(name, parts)
-        return StateFile(name, size, b"", has_union), written
+        size = open_storage(barrier.location, self._settings).write(name, chain(head, rest))
+        return StateFile(name, size, b"", has_union), size
 
     def _acknowledge(self, checkpoint_id: int, file: StateFile | None, metrics: SnapshotMetrics) -> None:
         attempt = self._deployment.attempt_id
@@ -156,3 +173,13 @@ class SnapshotWriter:
     def _send(self, message: CheckpointAcknowledged | CheckpointDeclined) -> None:
         if not self._closed:
             self._reply(message)
+
+
+def _taken(parts: Iterator[bytes | memoryview], most_bytes: int) -> tuple[list[bytes | memoryview], int]:
+    """The first parts, until they have more bytes than so many, and how many they have."""
+    taken = []
+    size = 0
+    while size <= most_bytes and (part := next(parts, None)) is not None:
+        taken.append(part)
+        size += len(part)
+    return taken, size

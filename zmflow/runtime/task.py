@@ -286,6 +286,7 @@ class Task:
             host_for=self._host_for,
             batch_mode=self._settings[RUNTIME_MODE] == "BATCH",
             state_backend=self._settings[STATE_BACKEND],
+            state_dir=self._environment.state_dir,
             checkpoints=self._checkpoints.enabled,
             commit_at_client=partial(self._environment.commit_at_client, self),
             restored=self._checkpoints.restored,

@@ -26,7 +26,7 @@ from zmflow.runtime.snapshot_reader import read_restored
 from zmflow.runtime.snapshot_writer import Reply, SnapshotWriter
 from zmflow.runtime.task_outputs import TaskOutputs
 from zmflow.state.operator_state import OperatorStateMode
-from zmflow.state.state_file import pickle_state
+from zmflow.state.state_file import PickledState, pickle_state
 from zmflow.telemetry.logs import get_logger
 
 __all__ = ["AssignedSplits", "TaskCheckpoints"]
@@ -198,15 +198,18 @@ class TaskCheckpoints:
         chain.prepare_checkpoint(number)
         outputs.emit_barrier(barrier)
         emitted = time.perf_counter()
-        forked = None
+        forked = prepared = None
         try:
             prepared = chain.state.prepare(number, barrier.triggered_wall_ms)
+            state = PickledState((), chain.state.frozen(prepared))
             entries = chain.state.entries
             if entries * self._entry_s > SYNC_TARGET_S:
                 forked = fork_snapshot(lambda: pickle_state(chain.state.collect(prepared)))
             else:
-                state = pickle_state(chain.state.collect(prepared))
+                state = pickle_state(chain.state.collect(prepared), chain.state.frozen(prepared))
         except Exception as error:  # noqa: BLE001 - whatever user code raises: the checkpoint fails, not the task
+            if prepared is not None:
+                prepared.close()
             get_logger().warning("a snapshot could not be taken", checkpoint=number, why=repr(error))
             self._writer.decline(number, f"{type(error).__name__}: {error}")
             return
@@ -222,7 +225,7 @@ class TaskCheckpoints:
             sync_us=int((now - emitted) * 1e6),
         )
         if forked is not None:
-            self._writer.write_forked(barrier, forked, metrics)
+            self._writer.write_forked(barrier, forked, state, metrics)
             return
         if entries >= ENTRIES_MEASURED_MIN:
             self._entry_s = (now - emitted) / entries

@@ -253,6 +253,7 @@ class TaskManagerServer:
                 self._memory.started(reply.allocation_id, reply.pid)
             elif self._living.pop(reply.allocation_id, None) is not None:
                 self._memory.ended(reply.allocation_id)
+                self._run_directory.worker_ended(reply.allocation_id)
                 exited = WorkerExited(reply.allocation_id, exit_reason(reply))
                 self._held_exits[reply.allocation_id] = exited, monotonic_ms() + EXIT_HELD_MAX_MS
 
@@ -272,6 +273,7 @@ class TaskManagerServer:
         self._fork_server = self._start_fork_server()
         for allocation_id, pid in gone.items():
             self._memory.ended(allocation_id)
+            self._run_directory.worker_ended(allocation_id)
             reason = f"worker {pid or ''} died with its fork server {dead.pid}".replace("  ", " ")
             self._decide(WorkerExited(allocation_id, reason))
 

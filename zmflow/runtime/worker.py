@@ -63,6 +63,7 @@ from zmflow.runtime.channels import LocalChannel, RemoteChannel
 from zmflow.runtime.collect_sinks import CollectSinks
 from zmflow.runtime.network import DataPlane
 from zmflow.runtime.outbox import Outbox
+from zmflow.runtime.run_directory import worker_directory
 from zmflow.runtime.security import CurveKeys
 from zmflow.runtime.shipped_code import install_files
 from zmflow.runtime.source_events import SourceEvents
@@ -97,6 +98,7 @@ class SlotWorker:
     def __init__(self, boot: WorkerBoot, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.host = boot.host
         self.run_dir = boot.run_dir or tempfile.gettempdir()
+        self.state_dir = str(worker_directory(self.run_dir, boot.allocation_id))
         self.external_resources: Mapping[str, Sequence[int]] = boot.external_resources
         self.cached_files: Mapping[str, str] = {}  # of the job, by name: where they are
         self._boot = boot

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, Self, TypeVar, overload
 
 from zmflow.errors import ConfigurationError
 from zmflow.plugins import load_plugin
@@ -36,7 +36,9 @@ __all__ = [
     "API_VERSION",
     "BUILT_IN",
     "NO_KEY_GROUP",
+    "BackendContext",
     "Capabilities",
+    "FrozenState",
     "KeyedStateBackend",
     "load_state_backend",
 ]
@@ -72,6 +74,36 @@ class Capabilities:
     copies_values: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class BackendContext:
+    """What a task has for a backend that keeps state outside of Python's memory.
+
+    Args:
+        directory: files go into it. Its own worker uses it and nobody else; it need not exist yet. What is left
+            there when the worker is killed is removed.
+        memory_bytes: what all backends of the slot share; 0: nothing was set aside.
+    """
+
+    directory: str
+    memory_bytes: int = 0
+
+
+class FrozenState(ABC):
+    """What a backend held at one moment; the state may change meanwhile. Read by another thread than the
+    task's."""
+
+    @abstractmethod
+    def chunks(self) -> Iterator[KeyedChunk]:
+        """All of it, by key group; each key and namespace in one chunk. Read once, one chunk at a time.
+
+        The backend may be closed while this goes on: it may then fail.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give it back; called once or more often, also where it was not read."""
+
+
 class KeyedStateBackend(ABC):
     """The keyed state of one subtask of one operator, by key group. Used by one thread.
 
@@ -96,6 +128,17 @@ class KeyedStateBackend(ABC):
         self.processing_time = processing_time
         self.current_key = None
         self.current_key_group = NO_KEY_GROUP
+
+    @classmethod
+    def for_task(
+        cls,
+        max_parallelism: int,
+        key_groups: range,
+        processing_time: Callable[[], int],
+        context: BackendContext,  # noqa: ARG003 - of the interface
+    ) -> Self:
+        """A backend of a task. Override it to use what the task has for it."""
+        return cls(max_parallelism, key_groups, processing_time)
 
     @abstractmethod
     def set_current_key(self, key: Any) -> None:
@@ -168,6 +211,13 @@ class KeyedStateBackend(ABC):
         """About how many entries ``snapshot`` copies out of this process's memory, over all key groups: how
         long a checkpoint would hold the task up goes by it. 0 where a snapshot takes no time."""
         return 0
+
+    def freeze(self) -> FrozenState | None:
+        """What all key groups hold now, to be written to a checkpoint while the state changes; must be quick.
+
+        None: it is asked for by ``chunks``, before the task goes on.
+        """
+        return None
 
     def close(self) -> None:  # noqa: B027 - may be left as it is
         """Called once, at the end: give back what the backend holds outside this process."""

@@ -19,6 +19,7 @@ from zmflow.state.operator_state import OperatorStateSnapshot
 from zmflow.state.snapshots import KeyGroupSnapshot, StateSnapshot
 
 __all__ = [
+    "STATE_KINDS",
     "KeyedChunk",
     "OperatorSnapshot",
     "chunks_of_group",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 STATE_KINDS = frozenset(kind.value for kind in StateKind)
+"""The kinds of chunks that are a state backend's."""
 
 
 @dataclass(frozen=True, slots=True)

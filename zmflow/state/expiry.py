@@ -36,7 +36,7 @@ class Expiry:
         )
         self.in_snapshots = config.cleanup_strategies.full_snapshot
         self.for_every_record = config.cleanup_strategies.for_every_record
-        self._entries_per_access = config.cleanup_strategies.entries_per_access
+        self.entries_per_access = config.cleanup_strategies.entries_per_access
         self._kind = kind
         self._is_single = kind not in (StateKind.LIST, StateKind.MAP)
         self._groups = groups
@@ -52,17 +52,18 @@ class Expiry:
     def access(self) -> int:
         """The state is used: clean up a little; returns the time."""
         now = self._processing_time()
-        if self._entries_per_access:
-            self._clean_up(now - self.config.ttl_ms)
+        if self.entries_per_access:
+            self.sweep(now - self.config.ttl_ms)
         return now
 
     def clean_up(self) -> None:
         """Look at the next few entries, and remove what has expired in them."""
-        self._clean_up(self.deadline())
+        self.sweep(self.deadline())
 
-    def _clean_up(self, deadline: int) -> None:
+    def sweep(self, deadline: int) -> None:
+        """Look at the next few entries for what was last touched then or before."""
         entries, table = self._entries, self._table
-        for _ in range(self._entries_per_access):
+        for _ in range(self.entries_per_access):
             if not entries:
                 # Coming to the next group counts as an entry, or a state of empty groups would be walked over
                 # as a whole.

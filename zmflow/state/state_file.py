@@ -17,10 +17,10 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lz4.block
 import msgspec
@@ -29,6 +29,9 @@ import xxhash
 from zmflow.errors import StateError
 from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
+
+if TYPE_CHECKING:
+    from zmflow.state.backend import FrozenState
 
 __all__ = [
     "ChunkEntry",
@@ -92,22 +95,49 @@ _index_decoder = msgspec.msgpack.Decoder(StateIndex)
 
 @dataclass(frozen=True, slots=True)
 class _Raw:
-    """A pickled chunk that has no place in a file yet."""
+    """A pickled chunk that has no place in a file yet. With a checksum the data is as it is stored."""
 
     entry: ChunkEntry
     data: bytes
 
 
 class PickledState:
-    """State that no program can change any more. ``parts`` makes a file of it, beside the task."""
+    """State that no program can change any more. ``parts`` makes a file of it, beside the task.
 
-    def __init__(self, operators: Sequence[tuple[str, list[_Raw]]]) -> None:
+    Args:
+        operators: by operator id, what is pickled.
+        frozen: by operator id, what is read and pickled by ``parts``, piece by piece.
+    """
+
+    def __init__(
+        self,
+        operators: Sequence[tuple[str, list[_Raw]]],
+        frozen: Sequence[tuple[str, FrozenState]] = (),
+    ) -> None:
         self._operators = operators
+        self._frozen = frozen
 
     @property
     def empty(self) -> bool:
         """Whether there is no state at all."""
-        return not any(chunks for _, chunks in self._operators)
+        return not self._frozen and not any(chunks for _, chunks in self._operators)
+
+    def close(self) -> None:
+        """Give back what is frozen."""
+        for _, frozen in self._frozen:
+            frozen.close()
+
+    def joined(self, file: memoryview) -> PickledState:
+        """The same with the state in a file, which another process has made."""
+        reader = StateFileReader(lambda offset, size: bytes(file[offset : offset + size]), len(file), "a snapshot")
+        operators = [
+            (
+                operator_id,
+                [_Raw(one, bytes(file[one.offset : one.offset + one.stored_bytes])) for one in entries],
+            )
+            for operator_id, entries in reader.operators.items()
+        ]
+        return PickledState([*self._operators, *operators], self._frozen)
 
     @property
     def has_union(self) -> bool:
@@ -115,34 +145,39 @@ class PickledState:
         union = f"operator.{OperatorStateMode.UNION.value}"
         return any(chunk.entry.kind == union for _, chunks in self._operators for chunk in chunks)
 
-    def parts(self) -> list[bytes]:
-        """The bytes of the file, in pieces."""
-        pieces = [_MAGIC]
+    def parts(self) -> Iterator[bytes]:
+        """The bytes of the file, in pieces; once, if something is frozen."""
+        yield _MAGIC
         position = len(_MAGIC)
-        operators = []
+        found: dict[str, list[ChunkEntry]] = {}
+        for operator_id, chunk in self._chunks():
+            entry, stored = chunk.entry, chunk.data
+            if not entry.checksum:
+                stored = _compressed(stored)
+                checksum = xxhash.xxh64_intdigest(stored)
+                entry = msgspec.structs.replace(entry, stored_bytes=len(stored), checksum=checksum)
+            found.setdefault(operator_id, []).append(msgspec.structs.replace(entry, offset=position))
+            yield stored
+            position += len(stored)
+        index = msgspec.msgpack.encode(StateIndex([OperatorIndex(*operator) for operator in found.items()]))
+        yield index
+        yield _FOOTER.pack(position, len(index), xxhash.xxh64_intdigest(index), _MAGIC)
+
+    def _chunks(self) -> Iterator[tuple[str, _Raw]]:
         for operator_id, chunks in self._operators:
-            entries = []
             for chunk in chunks:
-                stored = _compressed(chunk.data)
-                entries.append(
-                    msgspec.structs.replace(
-                        chunk.entry,
-                        offset=position,
-                        stored_bytes=len(stored),
-                        checksum=xxhash.xxh64_intdigest(stored),
-                    )
-                )
-                pieces.append(stored)
-                position += len(stored)
-            if entries:
-                operators.append(OperatorIndex(operator_id, entries))
-        index = msgspec.msgpack.encode(StateIndex(operators))
-        footer = _FOOTER.pack(position, len(index), xxhash.xxh64_intdigest(index), _MAGIC)
-        return [*pieces, index, footer]
+                yield operator_id, chunk
+        for operator_id, frozen in self._frozen:
+            for keyed in frozen.chunks():
+                yield operator_id, _keyed(keyed)
 
 
-def pickle_state(operators: Iterable[OperatorSnapshot]) -> PickledState:
+def pickle_state(
+    operators: Iterable[OperatorSnapshot], frozen: Sequence[tuple[str, FrozenState]] = ()
+) -> PickledState:
     """Pickle the state of a subtask: what the program does to its objects afterwards changes nothing.
+
+    What is frozen, by operator id, does not change anyway: it is pickled when the file is made.
 
     Raises:
         StateError: something cannot be pickled; says which state and key.
@@ -152,7 +187,7 @@ def pickle_state(operators: Iterable[OperatorSnapshot]) -> PickledState:
         chunks = [_keyed(chunk) for chunk in operator.keyed if chunk.keys]
         chunks += [_operator(state) for state in operator.operator if state.elements]
         pickled.append((operator.operator_id, chunks))
-    return PickledState(pickled)
+    return PickledState(pickled, frozen)
 
 
 def _keyed(chunk: KeyedChunk) -> _Raw:
@@ -268,26 +303,35 @@ class StateFileReader:
         self._end = offset
         self.operators = {operator.operator_id: operator.chunks for operator in index.operators}
 
+    def keyed_entries(self, operator_id: str, groups: range) -> list[ChunkEntry]:
+        """Where there is what an operator kept for these key groups."""
+        return [
+            entry
+            for entry in self.operators.get(operator_id, ())
+            if 0 <= entry.first_group < groups.stop and entry.last_group >= groups.start
+        ]
+
     def keyed(self, operator_id: str, groups: range, max_parallelism: int) -> list[KeyedChunk]:
         """What an operator kept for these key groups."""
-        chunks = []
-        for entry in self.operators.get(operator_id, ()):
-            if entry.first_group < 0 or entry.first_group >= groups.stop or entry.last_group < groups.start:
-                continue
-            keys, namespaces, values = self._load(entry)
-            chunk = KeyedChunk(
-                entry.name,
-                entry.kind,
-                entry.first_group,
-                entry.last_group,
-                keys,
-                values,
-                namespaces,
-                entry.timed,
-                entry.watermark_ms,
-            )
-            chunks.append(chunk.within(groups, max_parallelism))
-        return chunks
+        return [
+            self.chunk(entry).within(groups, max_parallelism)
+            for entry in self.keyed_entries(operator_id, groups)
+        ]
+
+    def chunk(self, entry: ChunkEntry) -> KeyedChunk:
+        """What there is at an entry of the index that belongs to keys."""
+        keys, namespaces, values = self._load(entry)
+        return KeyedChunk(
+            entry.name,
+            entry.kind,
+            entry.first_group,
+            entry.last_group,
+            keys,
+            values,
+            namespaces,
+            entry.timed,
+            entry.watermark_ms,
+        )
 
     def operator(self, operator_id: str) -> list[OperatorStateSnapshot]:
         """The operator state of an operator."""

@@ -49,6 +49,7 @@ class Environment:
     """The worker as a task sees it."""
 
     host = "here"
+    state_dir = ""
 
     def __init__(self) -> None:
         self.external_resources = {"gpu": [1, 3]}
