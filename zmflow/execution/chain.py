@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from zmflow.api.functions import Function, RuntimeContext, plain_callable
 from zmflow.api.metric_group import operator_scopes
@@ -44,7 +44,7 @@ from zmflow.execution.operator_snapshots import RestoredOperator
 from zmflow.execution.sink_commits import SinkCommits
 from zmflow.execution.spilling import Spill
 from zmflow.execution.stages import BatchConsumer, EventConsumer, OperatorStage, Segment, Stage
-from zmflow.execution.stream_operator import OperatorContext, StreamOperator
+from zmflow.execution.stream_operator import ChainPart, OperatorContext, StreamOperator
 from zmflow.execution.time_events import TimeEvent
 from zmflow.graph.job_graph import ChainNode, ChainSpec
 
@@ -52,14 +52,6 @@ if TYPE_CHECKING:
     from zmflow.state.backend import KeyedStateBackend
 
 __all__ = ["Chain"]
-
-
-class _Part(Protocol):
-    """An operator or a sink, as the passing of time sees it."""
-
-    def begin(self) -> None: ...
-    def next_processing_time_ms(self) -> int | None: ...
-    def advance_processing_time(self, now_ms: int) -> None: ...
 
 
 class Chain:
@@ -146,7 +138,7 @@ class Chain:
         assert self._head is not None
         self._head.event(event)
 
-    def _parts(self) -> Iterator[tuple[int, _Part]]:
+    def _parts(self) -> Iterator[tuple[int, ChainPart]]:
         yield from self._operators
         yield from self._sinks
 

@@ -21,7 +21,15 @@ from zmflow.graph.transformations import ErrorPolicy
 if TYPE_CHECKING:
     from zmflow.state.backend import KeyedStateBackend
 
-__all__ = ["MAX_WATERMARK", "MIN_WATERMARK", "OperatorContext", "Output", "StreamOperator", "Timestamps"]
+__all__ = [
+    "MAX_WATERMARK",
+    "MIN_WATERMARK",
+    "ChainPart",
+    "OperatorContext",
+    "Output",
+    "StreamOperator",
+    "Timestamps",
+]
 
 MIN_WATERMARK = -(2**63)
 """Event time before the first watermark: Flink's Long.MIN_VALUE."""
@@ -52,6 +60,14 @@ class Output(Protocol):
     def emit_status(self, *, idle: bool) -> None:
         """This stream will say nothing for a while, or does again. As with watermarks, for who makes them."""
         ...
+
+
+class ChainPart(Protocol):
+    """An operator or a sink, as the passing of time sees it; the methods are those of ``StreamOperator``."""
+
+    def begin(self) -> None: ...
+    def next_processing_time_ms(self) -> int | None: ...
+    def advance_processing_time(self, now_ms: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

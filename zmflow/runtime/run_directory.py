@@ -122,7 +122,9 @@ class RunDirectory:
         """Remove what a slot worker has left, beside the caller: it may be much."""
         left = worker_directory(str(self.path), allocation_id)
         if left.exists():
-            threading.Thread(target=shutil.rmtree, args=(left, True), name="worker files", daemon=True).start()
+            threading.Thread(
+                target=shutil.rmtree, args=(left, True), name="worker files", daemon=True
+            ).start()
 
     def endpoint(self, name: str) -> str:
         """The ipc endpoint of a socket with this name in the directory."""

@@ -129,7 +129,9 @@ class PickledState:
 
     def joined(self, file: memoryview) -> PickledState:
         """The same with the state in a file, which another process has made."""
-        reader = StateFileReader(lambda offset, size: bytes(file[offset : offset + size]), len(file), "a snapshot")
+        reader = StateFileReader(
+            lambda offset, size: bytes(file[offset : offset + size]), len(file), "a snapshot"
+        )
         operators = [
             (
                 operator_id,
