@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from zmflow.cli import checkpoints, cluster, daemons, explain, jobs, run, settings, slots
+from zmflow.cli import checkpoints, cluster, daemons, explain, jobs, run, savepoints, settings, slots
 from zmflow.cli.output import print_error, print_lines
 from zmflow.errors import ZmflowError
 
@@ -86,6 +86,8 @@ app.command("explain")(explain.explain)
 app.command("list")(jobs.list_jobs)
 app.command("info")(jobs.info)
 app.command("checkpoints")(checkpoints.checkpoints)
+app.command("savepoint")(savepoints.savepoint)
+app.command("stop")(savepoints.stop)
 app.command("cancel")(jobs.cancel)
 app.command("logs")(jobs.logs)
 app.command("slots")(slots.slots)

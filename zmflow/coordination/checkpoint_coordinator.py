@@ -87,8 +87,19 @@ class CheckpointCoordinator:
         self._due_ms: int | None = None  # the next periodic one
         self._completed_ms: int | None = None
         self._at_once = False  # the next one waits neither for its time nor for a pause
+        self._stopped = False  # a savepoint that stops the job is complete: its tasks are ending
         self._news = False
         self._awaiting: dict[str, int] = {}  # attempts that need one with a greater number than this
+
+    @property
+    def newest_id(self) -> int:
+        """The number of the newest one, whatever became of it; 0: there was none."""
+        return self._newest_id
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the job ends with a savepoint that is under way, or complete."""
+        return self._stopped or any(pending.stops for pending in self._pending.values())
 
     # -- what people see --------------------------------------------------------------------------
 
@@ -138,6 +149,8 @@ class CheckpointCoordinator:
             return "a job in BATCH mode takes none"
         if not self._every_task_runs:
             return "not all of its tasks run"
+        if self.stopping:
+            return "it is being stopped with another one"
         self._begin(turn, kind, location, request)
         return ""
 
@@ -170,7 +183,7 @@ class CheckpointCoordinator:
         """When the next checkpoint is to begin; None: not before something happens."""
         if self._due_ms is None or self._periodic_count >= self._settings.concurrent_max:
             return None
-        if not self._every_task_runs:
+        if self.stopping or not self._every_task_runs:
             return None
         if self._at_once:
             return 0
@@ -365,12 +378,14 @@ class CheckpointCoordinator:
             self._notify(turn, number, completed=True)
             self._awaiting = {task: after for task, after in self._awaiting.items() if after >= number}
         self._look_who_waits()
-        if not pending.subsumable:
-            return
+        if pending.kind == "savepoint":
+            return  # as in Flink: somebody may delete it or begin from it, so no restart relies on it
+        self._stopped = self._stopped or pending.stops
         for older in list(self._pending.values()):
             if older.subsumable and older.checkpoint_id < number:
                 self._abort(turn, older, f"Checkpoint {number} was complete before it.")
-        for dropped in self._completed.add(CompletedCheckpoint(metadata, pending.location)):
+        owned = pending.kind == "checkpoint"
+        for dropped in self._completed.add(CompletedCheckpoint(metadata, pending.location, owned)):
             self._discard(turn, dropped.location)
 
     def _abort(self, turn: Turn, pending: PendingCheckpoint, why: str, *, counted: bool = False) -> None:
@@ -414,7 +429,7 @@ class CheckpointCoordinator:
         for pending in list(self._pending.values()):
             self._abort(turn, pending, why)
         self._due_ms = self._failure = None
-        self._at_once = False
+        self._at_once = self._stopped = False
 
     def ended(self, turn: Turn, state: JobState) -> None:
         """The job is in this terminal state: its checkpoints go, or stay as the settings say."""

@@ -111,6 +111,8 @@ class Dispatcher:
             job = self._jobs.get(entry.job_id)
             if job is not None:
                 job.unfittable(turn, entry)
+        for active in self._jobs.active():
+            active.answer(turn)
         self._jobs.retire_ended()
         return turn.effects
 

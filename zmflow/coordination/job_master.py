@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from zmflow.config import Settings
-from zmflow.config.options import HEARTBEAT_TIMEOUT, JOB_PRIORITY, SCHEDULER, TASK_CANCELLATION_TIMEOUT
+from zmflow.config.options import JOB_PRIORITY, SCHEDULER
 from zmflow.coordination import job_failures
 from zmflow.coordination.adaptive_scheduler import AdaptiveScheduler
 from zmflow.coordination.checkpoint_coordinator import CheckpointCoordinator
@@ -18,14 +18,15 @@ from zmflow.coordination.job_view import JobTimes, JobView, job_status, job_summ
 from zmflow.coordination.job_watchers import JobWatchers
 from zmflow.coordination.registered_taskmanager import RegisteredTaskManager, Slot
 from zmflow.coordination.resource_manager import ResourceManager, Unfittable
+from zmflow.coordination.savepoints import Savepoints
 from zmflow.coordination.scheduler import Scheduler
 from zmflow.coordination.slots import PhysicalSlot, Subtask
 from zmflow.coordination.states import JOB, TASK_EVENT_OF_REPORT, JobEvent
+from zmflow.coordination.task_cancellation import TaskCancellation
 from zmflow.coordination.turn import Turn
 from zmflow.graph.job_graph import JobGraph
 from zmflow.ids import JobId
 from zmflow.protocol.messages import (
-    CancelTasks,
     CollectAck,
     CollectedRows,
     JobState,
@@ -39,11 +40,6 @@ from zmflow.protocol.messages import (
 )
 
 __all__ = ["JobMaster"]
-
-CANCELLATION_MARGIN_MS = 5_000
-"""How long after the grace period a TaskManager may take to report that its worker is gone: a kill and a
-message, some milliseconds; seconds mean that the report was lost, and the job goes on without it."""
-
 
 class JobMaster:
     """The brain of one job. Its methods are the events; effects go to the turn they are given.
@@ -74,13 +70,11 @@ class JobMaster:
         snapshots = checkpoint_settings(job_id, graph, settings)
         self.checkpoints = CheckpointCoordinator(job_id, snapshots, self.scheduler, resources, chance)
         self.scheduler.restores = self.checkpoints.restores
+        self.savepoints = Savepoints(job_id, settings, self.checkpoints, chance)
         self._restarts = JobRestarts(settings, chance, checkpoints=snapshots.enabled)
         self._watchers = JobWatchers(self.status)
-        self._grace_ms = max(0, settings[TASK_CANCELLATION_TIMEOUT])
-        # A TaskManager that does not answer may be cut off and not gone: its tasks run until its lease ends.
-        self._margin_ms = max(CANCELLATION_MARGIN_MS, settings[HEARTBEAT_TIMEOUT])
+        self._cancellation = TaskCancellation(settings, self.scheduler, resources)
         self._times = JobTimes(turn.wall_ms)
-        self._cancel_deadline_ms: int | None = None
         self._given: dict[Subtask, None] = {}  # subtasks whose collected rows left for the client
         turn.tell(job_id, f"job {graph.name!r} was submitted; it needs {self.scheduler.need_text()} slots")
         resources.admit(job_id, settings[JOB_PRIORITY], self.scheduler.mode)
@@ -277,7 +271,7 @@ class JobMaster:
     def _stop(self, turn: Turn, subtasks: Iterable[Subtask]) -> None:
         """Cancel what still runs of the tasks that are to be restarted, and ask for slots they will need."""
         self.checkpoints.abort_all(turn, "Tasks restart.")
-        self._cancel_tasks(turn, [self._executions.at(subtask) for subtask in subtasks])
+        self._cancellation.cancel(turn, [self._executions.at(subtask) for subtask in subtasks])
         self._advance(turn, "restart")
         self.scheduler.declare(turn)
 
@@ -292,7 +286,7 @@ class JobMaster:
             if turn.now_ms < pending.due_ms or any(self._executions.at(s).live for s in pending.subtasks):
                 return
             subtasks = self._restarts.begin(turn, self.job_id)
-            self._cancel_deadline_ms = None
+            self._cancellation.forget()
             if pending.planned:
                 self.scheduler.leave_draining(turn, subtasks)
             self.scheduler.schedule(turn, self.scheduler.layout.renew(subtasks))
@@ -343,25 +337,8 @@ class JobMaster:
         self._restarts.pending = None
         self.checkpoints.abort_all(turn, "The job ends.")
         self.scheduler.withdraw(turn)
-        self._cancel_tasks(turn, self._executions.executions())
+        self._cancellation.cancel(turn, self._executions.executions())
         self._settle(turn)
-
-    def _cancel_tasks(self, turn: Turn, executions: Iterable[Execution]) -> None:
-        asked: dict[str, list[str]] = {}
-        for execution in executions:
-            before = execution.state
-            self._executions.advance(execution, "cancel", turn.wall_ms)
-            if execution.state == "CANCELING" and before != "CANCELING":
-                logical = self.scheduler.layout.sharing.logical_slot(execution.subtask)
-                assert logical is not None, f"{execution.attempt_id} runs nowhere"
-                asked.setdefault(logical.physical.allocation_id, []).append(str(execution.attempt_id))
-        for allocation, attempts in asked.items():
-            slot = self.scheduler.pool.get(allocation)
-            assert slot is not None, allocation
-            message = CancelTasks(turn.epoch, allocation, attempts, self._grace_ms)
-            self._resources.send(turn, slot.taskmanager_id, message)
-        if asked:
-            self._cancel_deadline_ms = turn.now_ms + self._grace_ms + self._margin_ms
 
     def _settle(self, turn: Turn) -> None:
         if self.state == "RUNNING" and self._executions.count("FINISHED") == self._executions.total:
@@ -371,7 +348,7 @@ class JobMaster:
 
     def _end(self, turn: Turn, event: JobEvent) -> None:
         self._times.ended_ms, self._times.finished_wall_ms = turn.now_ms, turn.wall_ms
-        self._cancel_deadline_ms = None
+        self._cancellation.forget()
         self.checkpoints.ended(turn, JOB.transitions[self.state, event])
         self.scheduler.end(turn)
         self._graph = self.scheduler.graph  # without its code
@@ -395,7 +372,7 @@ class JobMaster:
 
     def deadline_ms(self) -> int | None:
         """When ``deadline_passed`` has something to do."""
-        instants = [self._cancel_deadline_ms, self._watchers.deadline_ms()]
+        instants = [self._cancellation.deadline_ms, self._watchers.deadline_ms()]
         if self.state in ("CREATED", "RUNNING", "RESTARTING"):
             pending = self._restarts.pending
             if pending is None:
@@ -408,7 +385,7 @@ class JobMaster:
 
     def deadline_passed(self, turn: Turn) -> None:
         """Do what is due now, if anything."""
-        if self._cancel_deadline_ms is not None and turn.now_ms >= self._cancel_deadline_ms:
+        if self._cancellation.is_overdue(turn.now_ms):
             self._give_up_cancelling(turn)
         if self.state in ("CREATED", "RUNNING", "RESTARTING") and self._restarts.pending is None:
             if self.scheduler.slots_are_overdue(turn.now_ms):
@@ -424,20 +401,9 @@ class JobMaster:
     def _give_up_cancelling(self, turn: Turn) -> None:
         sentence = "Tasks did not report their end after cancellation; the job goes on without them."
         turn.log("warning", sentence, job=self.job_id)
-        self._cancel_deadline_ms = None
-        stuck = [e for e in self._executions.executions() if e.state == "CANCELING"]
-        for execution in stuck:
-            self._executions.advance(execution, "canceled", turn.wall_ms)
-        # What became of their workers is not known, so they are not trusted with anything more.
-        slots = {
-            id(logical.physical): logical.physical
-            for execution in stuck
-            if (logical := self.scheduler.layout.sharing.logical_slot(execution.subtask)) is not None
-        }
-        for slot in slots.values():
-            self._resources.release(turn, slot.allocation_id)
+        slots = self._cancellation.give_up(turn)
         place = "A worker whose tasks did not stop was given up."
-        self._lose(turn, list(slots.values()), TaskFailure("worker", place))
+        self._lose(turn, slots, TaskFailure("worker", place))
         self._settle(turn)
 
     # -- clients and events between workers -------------------------------------------------------
@@ -446,6 +412,12 @@ class JobMaster:
         """The cluster's slots changed; a waiting job says so to its watchers."""
         if self.waits_for_slots:
             self._watchers.progress()
+
+    def answer(self, turn: Turn) -> None:
+        """Answer the clients whose savepoints are complete or were given up. Called after every event."""
+        for answer in self.checkpoints.take_answers():
+            self.savepoints.answer(turn, answer)
+        self.savepoints.look(turn, self.state)
 
     def watch(self, turn: Turn, peer: bytes, request_id: int, *, collect: bool) -> bool:
         """See ``JobWatchers.watch``."""

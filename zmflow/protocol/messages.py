@@ -70,7 +70,12 @@ from zmflow.protocol.client_messages import (
     JobStatus,
     ListJobs,
     LogChunk,
+    RescaleDone,
+    RescaleJob,
+    SavepointBegun,
+    SavepointDone,
     SubmitJob,
+    TriggerSavepoint,
     WatchJob,
 )
 from zmflow.protocol.control_message import ControlMessage
@@ -140,8 +145,12 @@ __all__ = [
     "Refused",
     "RegisterTaskManager",
     "RejectSlot",
+    "RescaleDone",
+    "RescaleJob",
     "ResourceProfile",
     "ResultPartition",
+    "SavepointBegun",
+    "SavepointDone",
     "SlotFreed",
     "SlotLost",
     "SlotStatus",
@@ -157,6 +166,7 @@ __all__ = [
     "TaskState",
     "TaskStateChanged",
     "TriggerCheckpoint",
+    "TriggerSavepoint",
     "UnknownTaskManager",
     "VertexStatus",
     "WatchJob",
@@ -390,6 +400,11 @@ Message: TypeAlias = (
     | AwaitsCheckpoint
     | GetCheckpoints
     | CheckpointStatistics
+    | TriggerSavepoint
+    | SavepointBegun
+    | SavepointDone
+    | RescaleJob
+    | RescaleDone
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -12,6 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import ClassVar, Literal, NoReturn, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -28,6 +29,7 @@ __all__ = [
     "UNFINISHED",
     "CheckpointStorage",
     "Operation",
+    "absolute_location",
     "check_range",
     "join_location",
     "open_storage",
@@ -229,6 +231,15 @@ def _path(path: str, text: str) -> str:
 
 def _refuse(text: str, reason: str, hint: str = _LOCATIONS) -> NoReturn:
     raise ConfigurationError(f"The location of checkpoints {reason}.", detail=repr(text), hint=hint)
+
+
+def absolute_location(text: str) -> str:
+    """The location that a person means who writes a path: relative ones begin at the current directory.
+
+    >>> absolute_location("savepoints").endswith("/savepoints"), absolute_location("s3://bucket/savepoints")
+    (True, 's3://bucket/savepoints')
+    """
+    return text if _URL.match(text) else str(Path(text).expanduser().absolute())
 
 
 def join_location(base: str, *parts: str) -> str:

@@ -181,4 +181,9 @@ SAMPLES: list[m.Message] = [
     m.AwaitsCheckpoint(3, "a3-1", "9f/v1/0/0", 8),
     m.GetCheckpoints(3, 7, "9f", 9),
     m.CheckpointStatistics(3, 7, "9f", _CHECKPOINTS, [_RECORD]),
+    m.TriggerSavepoint(3, 7, "9f", "/s", "drain"),
+    m.SavepointBegun(3, 7, "9f", 9, "/s/savepoint-9f-01"),
+    m.SavepointDone(3, 7, "9f", 9, "/s/savepoint-9f-01", "it was late", False),
+    m.RescaleJob(3, 7, "9f", 4),
+    m.RescaleDone(3, 7, "9f", 4, "too few slots"),
 ]
