@@ -12,7 +12,7 @@ from zmflow.coordination import job_failures
 from zmflow.coordination.adaptive_scheduler import AdaptiveScheduler
 from zmflow.coordination.checkpoint_coordinator import CheckpointCoordinator
 from zmflow.coordination.checkpoint_settings import checkpoint_settings
-from zmflow.coordination.execution_graph import Execution, ExecutionGraph
+from zmflow.coordination.execution_graph import ExecutionGraph
 from zmflow.coordination.job_restarts import JobRestarts
 from zmflow.coordination.job_view import JobTimes, JobView, job_status, job_summary
 from zmflow.coordination.job_watchers import JobWatchers
@@ -40,6 +40,7 @@ from zmflow.protocol.messages import (
 )
 
 __all__ = ["JobMaster"]
+
 
 class JobMaster:
     """The brain of one job. Its methods are the events; effects go to the turn they are given.

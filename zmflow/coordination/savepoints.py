@@ -42,7 +42,11 @@ class Savepoints:
     """
 
     def __init__(
-        self, job_id: JobId, settings: Settings, checkpoints: CheckpointCoordinator, chance: Callable[[], float]
+        self,
+        job_id: JobId,
+        settings: Settings,
+        checkpoints: CheckpointCoordinator,
+        chance: Callable[[], float],
     ) -> None:
         self._job_id = job_id
         self._settings = settings
@@ -96,7 +100,11 @@ class Savepoints:
         if answer is None or state == "RUNNING":
             return
         self._stopped = None
-        failure = "" if state == "FINISHED" else f"The savepoint is complete, and the job did not stop: it is {state}."
+        failure = (
+            ""
+            if state == "FINISHED"
+            else f"The savepoint is complete, and the job did not stop: it is {state}."
+        )
         self._send(turn, answer, failure)
 
     def _send(self, turn: Turn, answer: CheckpointAnswer, failure: str) -> None:

@@ -380,6 +380,14 @@ class _Submission:
     def cancel(self) -> None:
         """The test says what happens."""
 
+    def trigger_savepoint(self, savepoint_directory: str | None = None) -> str:
+        raise ZmflowError("A program in a JobHarness takes no savepoints of its job.")
+
+    def stop_with_savepoint(
+        self, advance_to_end_of_event_time: bool, savepoint_directory: str | None = None
+    ) -> str:
+        raise ZmflowError("A program in a JobHarness takes no savepoints of its job.")
+
     def get_job_execution_result(self) -> JobExecutionResult:
         return JobExecutionResult("0" * 32, 0)
 
