@@ -100,12 +100,8 @@ class Savepoints:
         if answer is None or state == "RUNNING":
             return
         self._stopped = None
-        failure = (
-            ""
-            if state == "FINISHED"
-            else f"The savepoint is complete, and the job did not stop: it is {state}."
-        )
-        self._send(turn, answer, failure)
+        why = f"The savepoint is complete, and the job did not stop: it is {state}."
+        self._send(turn, answer, "" if state == "FINISHED" else why)
 
     def _send(self, turn: Turn, answer: CheckpointAnswer, failure: str) -> None:
         request = answer.request

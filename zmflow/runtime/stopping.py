@@ -1,8 +1,8 @@
 """How a task ends with a savepoint that stops its job.
 
-Behind the barrier the task stands still: it neither reads nor lets timers fire, so that nothing happens that is
-not in the savepoint. When the savepoint is complete it commits and ends, without finishing what it does. When it
-was given up the task goes on; but not after ``drain``, which has let event time go to its end.
+Behind the barrier the task stands still: it neither reads nor lets timers fire, so that nothing happens that
+is not in the savepoint. When the savepoint is complete it commits and ends, without finishing what it does.
+When it was given up the task goes on; but not after ``drain``, which has let event time go to its end.
 """
 
 from __future__ import annotations

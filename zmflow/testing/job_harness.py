@@ -380,11 +380,13 @@ class _Submission:
     def cancel(self) -> None:
         """The test says what happens."""
 
-    def trigger_savepoint(self, savepoint_directory: str | None = None) -> str:
+    def trigger_savepoint(self, savepoint_directory: str | None = None) -> str:  # noqa: ARG002
         raise ZmflowError("A program in a JobHarness takes no savepoints of its job.")
 
     def stop_with_savepoint(
-        self, advance_to_end_of_event_time: bool, savepoint_directory: str | None = None
+        self,
+        advance_to_end_of_event_time: bool,  # noqa: ARG002
+        savepoint_directory: str | None = None,  # noqa: ARG002
     ) -> str:
         raise ZmflowError("A program in a JobHarness takes no savepoints of its job.")
 

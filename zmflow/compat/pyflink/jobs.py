@@ -112,7 +112,7 @@ class JobClient:
     def trigger_savepoint(
         self,
         savepoint_directory: str | None = None,
-        format: object = None,  # noqa: A002, ARG002
+        format: object = None,  # noqa: ARG002
     ) -> CompletableFuture[str]:
         """A savepoint, taken when ``result`` is called: where it is. There is one format."""
         return CompletableFuture(lambda: self._client.trigger_savepoint(savepoint_directory))
@@ -121,9 +121,9 @@ class JobClient:
         self,
         advance_to_end_of_event_time: bool,
         savepoint_directory: str | None = None,
-        format: object = None,  # noqa: A002, ARG002
+        format: object = None,  # noqa: ARG002
     ) -> CompletableFuture[str]:
-        """The job is stopped with a savepoint when ``result`` is called: where that is. There is one format."""
+        """The job is stopped with a savepoint when ``result`` is called: where it is."""
         stop = self._client.stop_with_savepoint
         return CompletableFuture(lambda: stop(advance_to_end_of_event_time, savepoint_directory))
 
