@@ -8,6 +8,7 @@
     │   └── SerializationError    2   something in it cannot be pickled
     ├── ConnectorError            1   a source or sink met bad data, a missing file, a full disk
     ├── StateError                1   a function asks for state that it cannot have
+    │   └── RestoreError          1   a snapshot cannot be restored, however often it is tried
     ├── CheckpointStorageError    1   the files of a checkpoint cannot be written, read or deleted
     │   └── CheckpointFileMissingError
     ├── JobError                  1   a job did not reach FINISHED
@@ -39,6 +40,7 @@ __all__ = [
     "JobGraphError",
     "JobManagerUnreachableError",
     "ProtocolError",
+    "RestoreError",
     "SerializationError",
     "StateError",
     "ZmflowError",
@@ -107,6 +109,10 @@ class ConnectorError(ZmflowError):
 
 class StateError(ZmflowError):
     """State was declared or used in a way that cannot work; the state is named."""
+
+
+class RestoreError(StateError):
+    """State of a snapshot is damaged, missing or cannot be read: trying again does not help."""
 
 
 class CheckpointStorageError(ZmflowError):

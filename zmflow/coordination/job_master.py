@@ -12,9 +12,11 @@ from zmflow.coordination import job_failures
 from zmflow.coordination.adaptive_scheduler import AdaptiveScheduler
 from zmflow.coordination.checkpoint_coordinator import CheckpointCoordinator
 from zmflow.coordination.checkpoint_settings import checkpoint_settings
+from zmflow.coordination.effects import CheckpointLoaded
 from zmflow.coordination.execution_graph import ExecutionGraph
+from zmflow.coordination.job_recovery import JobRecovery
 from zmflow.coordination.job_restarts import JobRestarts
-from zmflow.coordination.job_view import JobTimes, JobView, job_status, job_summary
+from zmflow.coordination.job_view import JobTimes, JobView, drain_note, job_status, job_summary
 from zmflow.coordination.job_watchers import JobWatchers
 from zmflow.coordination.registered_taskmanager import RegisteredTaskManager, Slot
 from zmflow.coordination.resource_manager import ResourceManager, Unfittable
@@ -78,7 +80,26 @@ class JobMaster:
         self._times = JobTimes(turn.wall_ms)
         self._given: dict[Subtask, None] = {}  # subtasks whose collected rows left for the client
         turn.tell(job_id, f"job {graph.name!r} was submitted; it needs {self.scheduler.need_text()} slots")
+        self._recovery = JobRecovery(job_id, graph, settings)
+        self._loads = bool(self._recovery.location)
         resources.admit(job_id, settings[JOB_PRIORITY], self.scheduler.mode)
+        if self._loads:
+            self._recovery.begin(turn)
+        else:
+            self.scheduler.schedule(turn, self._executions.executions())
+
+    def loaded(self, turn: Turn, event: CheckpointLoaded) -> None:
+        """What the job is to begin from was read, or cannot be."""
+        if self.ended or not self._loads:
+            return
+        found = self._recovery.loaded(turn, event)
+        if isinstance(found, TaskFailure):
+            self._fail(turn, found)
+            return
+        self._loads = False
+        self._graph = found.graph
+        self.scheduler.adopt(found.graph)
+        self.checkpoints.begin_from(found.checkpoint)
         self.scheduler.schedule(turn, self._executions.executions())
 
     # -- what people see --------------------------------------------------------------------------
@@ -95,7 +116,8 @@ class JobMaster:
     @property
     def waits_for_slots(self) -> bool:
         """Whether tasks of it wait for slots."""
-        return self.state in ("CREATED", "RESTARTING") and self.scheduler.waits_for_slots
+        waits = self.state in ("CREATED", "RESTARTING") and not self._loads
+        return waits and self.scheduler.waits_for_slots
 
     @property
     def tasks_total(self) -> int:
@@ -120,6 +142,7 @@ class JobMaster:
             self._restarts,
             self._resources,
             self.checkpoints,
+            self._recovery.location if self._loads else "",
         )
 
     # -- slots ------------------------------------------------------------------------------------
@@ -189,16 +212,7 @@ class JobMaster:
 
     def drain_note(self, taskmanager_id: str) -> str:
         """Why tasks are still on a TaskManager that is being emptied; empty when none are."""
-        held = self.scheduler.pool.on(taskmanager_id)
-        if not held:
-            return ""
-        name = f"job {self._graph.name!r} ({self.job_id[:8]})"
-        if self._given:
-            return f"{name} cannot move: rows of it were collected already; it is waited for"
-        if self.state != "RUNNING":
-            return f"{name} is {self.state}"
-        plural = "" if len(held) == 1 else "s"
-        return f"{name} needs {len(held)} slot{plural} elsewhere, {self._resources.supply()}"
+        return drain_note(self._view(), taskmanager_id, given=bool(self._given))
 
     # -- tasks ------------------------------------------------------------------------------------
 
@@ -255,6 +269,12 @@ class JobMaster:
         if JOB.after(self.state, "fail") is None:
             return
         everything = self.scheduler.restarts_everything or self._restarts.full
+        if failure.kind == "restore":
+            if not self.checkpoints.reject_restored(turn, failure.summary):
+                why = "It does not restart: no older checkpoint is kept."
+                self._fail(turn, self._restarts.refused(failure, why))
+                return
+            everything = True  # nobody may go on from what the others cannot
         layout = self.scheduler.layout
         subtasks = layout.every_subtask() if everything else layout.restarted_by(failed)
         given = next((subtask for subtask in subtasks if subtask in self._given), None)
@@ -278,6 +298,8 @@ class JobMaster:
 
     def proceed(self, turn: Turn) -> None:
         """Take every step that nothing stands in the way of. Called at the end of what may clear the way."""
+        if self._loads:
+            return
         if self.state == "RUNNING":
             self._rearrange(turn)
         if self.state == "RUNNING":

@@ -66,6 +66,12 @@ class Scheduler:
     def _lay_out(self, graph: JobGraph) -> JobLayout:
         return JobLayout(self.job_id, graph, even=self.mode == "tasks")
 
+    def adopt(self, graph: JobGraph) -> None:
+        """The job, of which nothing is scheduled yet, has these key groups."""
+        self.graph = graph
+        self.layout = self._lay_out(graph)
+        self._wiring = None
+
     # -- what it needs ----------------------------------------------------------------------------
 
     def schedule(self, turn: Turn, executions: Iterable[Execution]) -> None:

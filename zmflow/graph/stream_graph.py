@@ -78,6 +78,8 @@ class StreamNode:
     on_error: ErrorPolicy = "fail"
     output_type: object = None
     description: str = ""
+    max_parallelism_set: bool = False  # the program names it; else it follows from the parallelism
+    parallelism_set: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,8 @@ def build_stream_graph(
             on_error=item.on_error,
             output_type=item.output_type,
             description=item.description,
+            max_parallelism_set=bool(item.max_parallelism or defaults.max_parallelism or item.non_parallel),
+            parallelism_set=item.parallelism_set,
             buffer_timeout_ms=(
                 defaults.buffer_timeout_ms if item.buffer_timeout_ms is None else item.buffer_timeout_ms
             ),

@@ -38,7 +38,7 @@ TaskState: TypeAlias = Literal[
 JobState: TypeAlias = Literal[
     "CREATED", "RUNNING", "RESTARTING", "FINISHED", "FAILING", "FAILED", "CANCELLING", "CANCELED"
 ]
-FailureKind: TypeAlias = Literal["user", "worker", "taskmanager", "slots", "engine", "checkpoint"]
+FailureKind: TypeAlias = Literal["user", "worker", "taskmanager", "slots", "engine", "checkpoint", "restore"]
 
 
 class _Struct(msgspec.Struct, frozen=True, array_like=True):

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from zmflow.graph.job_graph import encode_job_graph
+from zmflow.protocol.checkpoint_metadata import CheckpointMetadata, OperatorRecord, VertexRecord
 from zmflow.protocol.checkpoints import CheckpointKind, StateFile
-from zmflow.protocol.messages import Refused, SavepointBegun, SavepointDone, TriggerSavepoint
+from zmflow.protocol.messages import (
+    CancelJob,
+    Refused,
+    SavepointBegun,
+    SavepointDone,
+    SubmitJob,
+    TaskFailure,
+    TriggerSavepoint,
+)
 from zmflow.testing.control_plane import Client, ControlPlane
 
-from .checkpointed import behaves, checkpoints, deployed, notified, source_and_sink
+from .checkpointed import EVERY_SECOND, behaves, checkpoints, deployed, notified, source, source_and_sink
+from .job_graphs import edge, graph, vertex
 from .test_checkpoints import finish
 from .test_job_life import run, status
 from .test_restarts import fail
@@ -118,3 +129,117 @@ def test_a_stop_that_fails_leaves_the_job_running():
     cluster.advance(1_000)
     assert checkpoints(cluster)[-1].state == "COMPLETED"
     assert status(cluster).summary.state == "RUNNING"
+
+
+# -- jobs that begin from one ---------------------------------------------------------------------
+
+
+def stored(cluster: ControlPlane, *, union: bool = False) -> None:
+    """A savepoint with the number 7 of a job of two vertices is in ``/old``."""
+    state = StateFile("f", 4, has_union=union)
+    cluster.stored["/old"] = CheckpointMetadata(
+        "j0",
+        "old",
+        7,
+        "savepoint",
+        0,
+        [
+            VertexRecord("s", "s", 1, 128, [OperatorRecord("op-s", "", "s")], [state], [], b"enumerator"),
+            VertexRecord("t", "t", 1, 128, [OperatorRecord("op-t", "", "t")], [state]),
+        ],
+    )
+
+
+def begun(**settings: str) -> ControlPlane:
+    """A cluster with a job that is to begin from ``/old``."""
+    cluster = ControlPlane([2], behaviour=behaves(state=STATE))
+    stored(cluster)
+    more = {f"execution.state-recovery.{key.replace('_', '-')}": text for key, text in settings.items()}
+    more.setdefault("execution.state-recovery.path", "/old")
+    run(cluster, source_and_sink(2, more))
+    return cluster
+
+
+def test_a_job_begins_from_the_savepoint_that_its_settings_name():
+    """At another parallelism; its own checkpoints have greater numbers, and the savepoint stays."""
+    cluster = begun()
+    first = deployed(cluster, "s").restore
+    assert first is not None
+    assert (first.checkpoint_id, first.location, first.coordinator) == (7, "/old", b"enumerator")
+    assert [restore.parallelism for restore in first.operators] == [1]
+    assert status(cluster).checkpoints.restored_id == 7
+    fail(cluster, "t")
+    cluster.advance(200)
+    assert deployed(cluster, "t").restore.checkpoint_id == 7
+    cluster.advance(3_000)
+    assert checkpoints(cluster)[-1].checkpoint_id > 8
+    assert "/old" in cluster.stored
+
+
+def test_a_claimed_savepoint_is_deleted_when_a_newer_checkpoint_is_complete():
+    """As if it were the job's own."""
+    cluster = begun(claim_mode="CLAIM")
+    assert "/old" in cluster.stored
+    cluster.advance(1_000)
+    assert checkpoints(cluster)[-1].checkpoint_id == 8
+    assert "/old" not in cluster.stored
+
+
+def test_a_job_that_cannot_begin_from_it_fails_without_running_anything():
+    """The storage says what is missing."""
+    cluster = begun(path="/nothing")
+    failed = status(cluster)
+    assert failed.summary.state == "FAILED"
+    assert failed.failure is not None and "there is none" in failed.failure.summary
+    assert cluster.workers == []
+
+
+def test_a_job_without_an_operator_for_state_fails_unless_it_may_be_dropped():
+    """Then the rest is restored."""
+    cluster = ControlPlane([2], behaviour=behaves(state=STATE))
+    stored(cluster)
+    other = {**EVERY_SECOND, "execution.state-recovery.path": "/old"}
+    run(cluster, graph([source("s"), vertex("u")], [edge("s", "u")], other))
+    failed = status(cluster)
+    assert failed.summary.state == "FAILED"
+    assert failed.failure is not None and "t (op-t): It has state" in failed.failure.summary
+    assert "--allow-non-restored-state" in failed.failure.hint
+    allowed = {**other, "execution.state-recovery.ignore-unclaimed-state": "true"}
+    run(cluster, graph([source("s"), vertex("u")], [edge("s", "u")], allowed), "j2")
+    assert status(cluster, "j2").summary.state == "RUNNING"
+
+
+def test_a_job_can_be_cancelled_while_it_reads():
+    """What is read later is nobody's."""
+    cluster = ControlPlane([2], behaviour=behaves())
+    client = cluster.add_client("canceller")
+    settings = {**EVERY_SECOND, "execution.state-recovery.path": "/old"}
+    job = encode_job_graph(graph([vertex("t")], [], settings))
+    cluster.to_dispatcher(client.peer, SubmitJob(1, 1, "j1", job))
+    cluster.to_dispatcher(client.peer, CancelJob(1, 2, "j1"))
+    cluster.settle()
+    assert status(cluster).summary.state == "CANCELED"
+
+
+def test_where_a_checkpoint_is_damaged_the_one_before_it_is_restored():
+    """By all tasks, with enumerators that begin anew; without one before it the job fails."""
+    cluster = ControlPlane([2], behaviour=behaves(state=STATE))
+    run(cluster, source_and_sink(settings={"execution.checkpointing.num-retained": "2"}))
+    cluster.advance(1_600)
+    number = deployed(cluster, "s").coordinator_number
+    fail(cluster, "t")
+    cluster.advance(100)
+    assert deployed(cluster, "t").restore.checkpoint_id == 2
+    damaged = TaskFailure("restore", "The state file is damaged.")
+    fail(cluster, "t", damaged)
+    cluster.advance(100)
+    restores = [deployed(cluster, name).restore for name in "st"]
+    assert [restore.checkpoint_id for restore in restores] == [1, 1]
+    assert restores[0].coordinator == b"s at 1"
+    assert deployed(cluster, "s").coordinator_number == number + 2
+    assert any("goes back to 1" in log.sentence for log in cluster.logs)
+    fail(cluster, "t", damaged)
+    cluster.advance(100)
+    failed = status(cluster)
+    assert failed.summary.state == "FAILED"
+    assert "no older checkpoint is kept" in failed.failure.hint
