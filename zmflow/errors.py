@@ -10,6 +10,7 @@
     ├── StateError                1   a function asks for state that it cannot have
     │   └── RestoreError          1   a snapshot cannot be restored, however often it is tried
     ├── CheckpointStorageError    1   the files of a checkpoint cannot be written, read or deleted
+    │   ├── CheckpointFileDamagedError
     │   └── CheckpointFileMissingError
     ├── JobError                  1   a job did not reach FINISHED
     │   ├── JobFailedError        1
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 __all__ = [
     "AddressInUseError",
+    "CheckpointFileDamagedError",
     "CheckpointFileMissingError",
     "CheckpointStorageError",
     "ClusterError",
@@ -117,6 +119,10 @@ class RestoreError(StateError):
 
 class CheckpointStorageError(ZmflowError):
     """A file of a checkpoint cannot be written, read or deleted; its place and the reason are named."""
+
+
+class CheckpointFileDamagedError(CheckpointStorageError):
+    """A file of a checkpoint is shorter than it should be. Trying again does not help."""
 
 
 class CheckpointFileMissingError(CheckpointStorageError):

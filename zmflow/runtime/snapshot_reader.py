@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from zmflow.config import Settings
-from zmflow.errors import CheckpointFileMissingError, RestoreError, StateError
+from zmflow.errors import (
+    CheckpointFileDamagedError,
+    CheckpointFileMissingError,
+    RestoreError,
+    StateError,
+)
 from zmflow.execution.operator_snapshots import RestoredOperator
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.state.checkpoint_storage import open_storage
@@ -26,7 +31,7 @@ def read_restored(
     """
     try:
         return _read(deployment, operator_id, settings)
-    except (StateError, CheckpointFileMissingError) as error:
+    except (StateError, CheckpointFileDamagedError, CheckpointFileMissingError) as error:
         raise RestoreError(error.message, detail=error.detail, hint=error.hint) from error
 
 

@@ -17,7 +17,12 @@ from typing import ClassVar, Literal, NoReturn, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from zmflow.config import Settings
-from zmflow.errors import CheckpointFileMissingError, CheckpointStorageError, ConfigurationError
+from zmflow.errors import (
+    CheckpointFileDamagedError,
+    CheckpointFileMissingError,
+    CheckpointStorageError,
+    ConfigurationError,
+)
 from zmflow.plugins import load_plugin
 from zmflow.protocol.checkpoints import LOCATION_SIZE_MAX_BYTES
 
@@ -284,7 +289,7 @@ def check_range(place: str, found: int, offset: int, size: int | None) -> int:
     """How many bytes a read gets from a file that has ``found`` bytes.
 
     Raises:
-        CheckpointStorageError: the file is shorter.
+        CheckpointFileDamagedError: the file is shorter.
 
     >>> check_range("/mnt/chk-1/state", 100, 60, None)
     40
@@ -292,7 +297,7 @@ def check_range(place: str, found: int, offset: int, size: int | None) -> int:
     wanted = max(found - offset, 0) if size is None else size
     if offset < 0 or wanted < 0 or offset + wanted > found:
         upto = "" if size is None else f" {size} bytes"
-        raise CheckpointStorageError(
+        raise CheckpointFileDamagedError(
             "A checkpoint file is shorter than it should be.",
             detail=f"{place} has {found} bytes; asked for{upto} from byte {offset}.",
             hint="It is damaged: begin from another checkpoint.",
