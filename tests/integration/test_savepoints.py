@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections import Counter
@@ -25,6 +26,7 @@ from zmflow import (
 from zmflow.api.execution import JobClient
 from zmflow.connectors import Encoder, FileSink, RollingPolicy
 from zmflow.errors import JobFailedError
+from zmflow.runtime.job_client import RemoteJobClient
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180), pytest.mark.xdist_group("savepoints")]
 
@@ -211,3 +213,19 @@ def test_where_the_newest_checkpoint_is_damaged_the_one_before_it_is_taken(tmp_p
     job.close()
     assert set(written(tmp_path)) == set(expected())
     assert not fails_once.exists(), "it has failed"
+
+
+def test_a_running_job_is_rescaled_and_writes_what_it_would_have(tmp_path: Path) -> None:
+    """From 3 to 2 tasks and back, without anybody starting anything; not even a restart is counted."""
+    job = begin(tmp_path, 3)
+    assert isinstance(job, RemoteJobClient)
+    for parallelism, lines in ((2, 1_000), (3, 2_500)):
+        await_lines(job, tmp_path, lines)
+        with contextlib.closing(job._dial()) as client:
+            client.rescale(job.get_job_id(), parallelism)
+        status = job.status()
+        assert {vertex.parallelism for vertex in status.vertices} == {1, parallelism}
+        assert status.summary.restarts == 0
+    job.get_job_execution_result()
+    job.close()
+    assert written(tmp_path) == expected()

@@ -1,4 +1,4 @@
-"""``zmflow savepoint`` and ``stop``: what a job can be begun from again, elsewhere or otherwise."""
+"""``zmflow savepoint``, ``stop`` and ``rescale``: what a job is begun from again, elsewhere or otherwise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zmflow.cli.jobs import cluster_client, find_job
 from zmflow.cli.options import Definitions, JobManagerAddress, Json
 from zmflow.cli.output import print_json, print_lines
 
-__all__ = ["savepoint", "stop"]
+__all__ = ["rescale", "savepoint", "stop"]
 
 Job = Annotated[
     str, typer.Argument(metavar="JOB", help="Id of the job, or the first characters of it, or its name.")
@@ -63,6 +63,31 @@ def stop(
     Example: zmflow stop 3f2a --savepoint-dir /mnt/savepoints
     """
     _take(job, directory, "drain" if drain else "stop", definitions, jobmanager, as_json=as_json)
+
+
+def rescale(
+    job: Job,
+    parallelism: Annotated[
+        int,
+        typer.Option("-p", "--parallelism", min=1, help="How many subtasks its operators have from now on."),
+    ],
+    definitions: Definitions = None,
+    jobmanager: JobManagerAddress = None,
+    as_json: Json = False,
+) -> None:
+    """Let a running job go on at another parallelism, from a checkpoint that is taken for that.
+
+    What the program runs in one subtask stays so.
+
+    Example: zmflow rescale 3f2a -p 8
+    """
+    with cluster_client(definitions, jobmanager) as client:
+        job_id = find_job(client.list_jobs(), job)
+        client.rescale(job_id, parallelism)
+    if as_json:
+        print_json({"job_id": job_id, "parallelism": parallelism})
+    else:
+        print_lines([f"Job {job_id} runs at parallelism {parallelism}."])
 
 
 def _take(

@@ -95,6 +95,12 @@ class CheckpointCoordinator:
         return self._newest_id
 
     @property
+    def completed_id(self) -> int:
+        """The number of the one that a restart begins from; 0: there is none."""
+        latest = self._completed.latest
+        return 0 if latest is None else latest.checkpoint_id
+
+    @property
     def stopping(self) -> bool:
         """Whether the job ends with a savepoint that is under way, or complete."""
         return self._stopped or any(pending.stops for pending in self._pending.values())
@@ -192,7 +198,7 @@ class CheckpointCoordinator:
 
     @property
     def _periodic_count(self) -> int:
-        return sum(pending.kind == "checkpoint" for pending in self._pending.values())
+        return sum(p.kind == "checkpoint" and p.request is None for p in self._pending.values())
 
     @property
     def _layout(self) -> JobLayout:

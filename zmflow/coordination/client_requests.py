@@ -63,6 +63,7 @@ class ClientRequests:
             m.GetJob: self._get_job,
             m.GetCheckpoints: self._get_checkpoints,
             m.TriggerSavepoint: self._trigger_savepoint,
+            m.RescaleJob: self._rescale,
             m.GetCluster: self._get_cluster,
             m.DrainTaskManager: self._drain,
             m.GetLogs: self._get_logs,
@@ -147,6 +148,15 @@ class ClientRequests:
             return
         try:
             job.savepoints.request(turn, peer, message, job.state)
+        except ZmflowError as error:
+            self._peers.refuse(turn, peer, message.request_id, error)
+
+    def _rescale(self, turn: Turn, peer: bytes, message: m.RescaleJob) -> None:
+        job = self._find(turn, peer, message.request_id, message.job_id)
+        if job is None:
+            return
+        try:
+            job.rescaling.request(turn, peer, message, job.state)
         except ZmflowError as error:
             self._peers.refuse(turn, peer, message.request_id, error)
 

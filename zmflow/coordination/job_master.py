@@ -19,6 +19,7 @@ from zmflow.coordination.job_restarts import JobRestarts
 from zmflow.coordination.job_view import JobTimes, JobView, drain_note, job_status, job_summary
 from zmflow.coordination.job_watchers import JobWatchers
 from zmflow.coordination.registered_taskmanager import RegisteredTaskManager, Slot
+from zmflow.coordination.rescaling import RescaleRequest, Rescaling
 from zmflow.coordination.resource_manager import ResourceManager, Unfittable
 from zmflow.coordination.savepoints import Savepoints
 from zmflow.coordination.scheduler import Scheduler
@@ -74,6 +75,7 @@ class JobMaster:
         self.checkpoints = CheckpointCoordinator(job_id, snapshots, self.scheduler, resources, chance)
         self.scheduler.restores = self.checkpoints.restores
         self.savepoints = Savepoints(job_id, settings, self.checkpoints, chance)
+        self.rescaling = Rescaling(settings, self.scheduler, self.checkpoints, resources)
         self._restarts = JobRestarts(settings, chance, checkpoints=snapshots.enabled)
         self._watchers = JobWatchers(self.status)
         self._cancellation = TaskCancellation(settings, self.scheduler, resources)
@@ -116,8 +118,7 @@ class JobMaster:
     @property
     def waits_for_slots(self) -> bool:
         """Whether tasks of it wait for slots."""
-        waits = self.state in ("CREATED", "RESTARTING") and not self._loads
-        return waits and self.scheduler.waits_for_slots
+        return not self._loads and self.state in ("CREATED", "RESTARTING") and self.scheduler.waits_for_slots
 
     @property
     def tasks_total(self) -> int:
@@ -312,7 +313,8 @@ class JobMaster:
             self._cancellation.forget()
             if pending.planned:
                 self.scheduler.leave_draining(turn, subtasks)
-            self.scheduler.schedule(turn, self.scheduler.layout.renew(subtasks))
+            if not self.rescaling.apply(turn):
+                self.scheduler.schedule(turn, self.scheduler.layout.renew(subtasks))
         if self.state in ("CREATED", "RESTARTING") and self.scheduler.deploy(turn):
             if self._times.deployed_ms is None:
                 self._times.deployed_ms = turn.now_ms
@@ -330,8 +332,9 @@ class JobMaster:
 
     def _rearrange(self, turn: Turn) -> None:
         """Move tasks off a draining TaskManager, or scale, by a restart that is nobody's failure."""
-        subtasks = self.scheduler.next_move(turn.now_ms)
-        why = "they leave a draining TaskManager"
+        why = self.rescaling.wanted
+        subtasks = self.scheduler.layout.every_subtask() if why else self.scheduler.next_move(turn.now_ms)
+        why = why or "they leave a draining TaskManager"
         if not subtasks and self.scheduler.wants_to_rescale(turn.now_ms):
             subtasks = self.scheduler.layout.every_subtask()
             why = "there are slots for a higher parallelism"
@@ -437,10 +440,15 @@ class JobMaster:
             self._watchers.progress()
 
     def answer(self, turn: Turn) -> None:
-        """Answer the clients whose savepoints are complete or were given up. Called after every event."""
+        """Answer the clients who wait for savepoints or another parallelism. Called after every event."""
         for answer in self.checkpoints.take_answers():
-            self.savepoints.answer(turn, answer)
+            if isinstance(answer.request, RescaleRequest):
+                self.rescaling.checkpointed(turn, answer)
+                self.proceed(turn)
+            else:
+                self.savepoints.answer(turn, answer)
         self.savepoints.look(turn, self.state)
+        self.rescaling.look(turn, self.state)
 
     def watch(self, turn: Turn, peer: bytes, request_id: int, *, collect: bool) -> bool:
         """See ``JobWatchers.watch``."""

@@ -42,6 +42,8 @@ from zmflow.protocol.messages import (
     LogChunk,
     Message,
     Refused,
+    RescaleDone,
+    RescaleJob,
     SavepointBegun,
     SavepointDone,
     SubmitJob,
@@ -291,6 +293,24 @@ class ClusterClient:
                 hint=f"'zmflow checkpoints {job_id[:8]}' shows what became of it.",
             )
         return done.location
+
+    def rescale(self, job_id: str, parallelism: int) -> None:
+        """Let a running job go on at another parallelism, and wait until its tasks run so.
+
+        Raises:
+            ClusterError: it cannot.
+            JobError: it could not.
+        """
+        request = self.next_request()
+        self.send(RescaleJob(self.epoch, request, job_id, parallelism))
+        done = self._await_end(
+            lambda m: isinstance(m, (RescaleDone, Refused)) and m.request_id == request, job_id
+        )
+        if isinstance(done, Refused):
+            raise refusal(done)
+        assert isinstance(done, RescaleDone)
+        if done.failure:
+            raise JobError(f"Job {job_id} was not rescaled: {done.failure}")
 
     def watch_job(self, job_id: str, *, collect: bool = False) -> JobStatus:
         """The job's status now; every change of it is pushed from now on."""
