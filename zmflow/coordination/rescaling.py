@@ -163,9 +163,11 @@ class Rescaling:
     def look(self, turn: Turn, state: JobState) -> None:
         """Answer once the tasks run again, or never will."""
         over = state in ("FAILING", "FAILED", "CANCELLING", "CANCELED", "FINISHED")
-        if self._applied is not None and (state == "RUNNING" or over):
+        executions = self._scheduler.layout.executions
+        runs = executions.count("RUNNING") + executions.count("FINISHED") == executions.total
+        if self._applied is not None and (runs or over):
             request, self._applied = self._applied, None
-            self._send(turn, request, "" if state == "RUNNING" else f"The job is {state}.")
+            self._send(turn, request, "" if runs else f"The job is {state}.")
         elif self._ready is not None and over:
             request, self._ready = self._ready, None
             self._send(turn, request, f"The job is {state}.")
