@@ -8,7 +8,9 @@
     │   └── SerializationError    2   something in it cannot be pickled
     ├── ConnectorError            1   a source or sink met bad data, a missing file, a full disk
     ├── StateError                1   a function asks for state that it cannot have
+    │   └── RestoreError          1   a snapshot cannot be restored, however often it is tried
     ├── CheckpointStorageError    1   the files of a checkpoint cannot be written, read or deleted
+    │   ├── CheckpointFileDamagedError
     │   └── CheckpointFileMissingError
     ├── JobError                  1   a job did not reach FINISHED
     │   ├── JobFailedError        1
@@ -27,6 +29,7 @@ from __future__ import annotations
 
 __all__ = [
     "AddressInUseError",
+    "CheckpointFileDamagedError",
     "CheckpointFileMissingError",
     "CheckpointStorageError",
     "ClusterError",
@@ -39,6 +42,7 @@ __all__ = [
     "JobGraphError",
     "JobManagerUnreachableError",
     "ProtocolError",
+    "RestoreError",
     "SerializationError",
     "StateError",
     "ZmflowError",
@@ -109,8 +113,16 @@ class StateError(ZmflowError):
     """State was declared or used in a way that cannot work; the state is named."""
 
 
+class RestoreError(StateError):
+    """State of a snapshot is damaged, missing or cannot be read: trying again does not help."""
+
+
 class CheckpointStorageError(ZmflowError):
     """A file of a checkpoint cannot be written, read or deleted; its place and the reason are named."""
+
+
+class CheckpointFileDamagedError(CheckpointStorageError):
+    """A file of a checkpoint is shorter than it should be. Trying again does not help."""
 
 
 class CheckpointFileMissingError(CheckpointStorageError):

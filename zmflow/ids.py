@@ -7,6 +7,7 @@ JobManager makes are derived from its epoch and a counter, so its decisions stay
 
 from __future__ import annotations
 
+import hashlib
 from typing import NewType
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "VertexId",
     "allocation_id",
     "attempt_id",
+    "digest",
+    "operator_id_of",
 ]
 
 Epoch = NewType("Epoch", int)
@@ -59,3 +62,21 @@ def attempt_id(job: JobId, vertex: VertexId, subtask: int, attempt: int) -> Atte
     '9f/v2/1/0'
     """
     return AttemptId(f"{job}/{vertex}/{subtask}/{attempt}")
+
+
+def digest(*parts: str) -> str:
+    """32 hexadecimal digits that stand for these texts."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        encoded = part.encode()
+        hashed.update(len(encoded).to_bytes(4, "big") + encoded)
+    return hashed.hexdigest()
+
+
+def operator_id_of(uid: str) -> OperatorId:
+    """The id of the operator with this uid, in every job.
+
+    >>> operator_id_of("counts") == operator_id_of("counts") != operator_id_of("count")
+    True
+    """
+    return OperatorId(digest("uid", uid))

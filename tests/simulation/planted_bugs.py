@@ -23,6 +23,7 @@ from zmflow.coordination.resource_manager import ResourceManager
 from zmflow.coordination.scheduler import Scheduler
 from zmflow.coordination.slot_pool import SlotPool
 from zmflow.coordination.slot_sharing import SlotSharingManager
+from zmflow.coordination.task_cancellation import TaskCancellation
 from zmflow.coordination.task_executor import TaskExecutor
 from zmflow.coordination.worker_slots import WorkerSlots
 from zmflow.protocol import messages as m
@@ -120,12 +121,12 @@ def a_returned_slot_is_lost() -> Iterator[None]:
 def failover_does_not_wait_for_cancelled_tasks() -> Iterator[None]:
     """Tasks that are to stop are taken to have stopped, and are not told."""
 
-    def wrong(self: JobMaster, turn: Any, executions: Any) -> None:
+    def wrong(self: TaskCancellation, turn: Any, executions: Any) -> None:
         for execution in executions:
             for event in ("cancel", "canceled"):
-                self._executions.advance(execution, event, turn.wall_ms)
+                self._scheduler.layout.executions.advance(execution, event, turn.wall_ms)
 
-    with _instead(JobMaster, "_cancel_tasks", wrong):
+    with _instead(TaskCancellation, "cancel", wrong):
         yield
 
 

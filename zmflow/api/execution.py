@@ -75,6 +75,33 @@ class JobClient(Protocol):
         """Ask for cancellation and return; ``get_job_execution_result`` waits for the end."""
         ...
 
+    def trigger_savepoint(self, savepoint_directory: str | None = None) -> str:
+        """Take a savepoint and wait until it is complete; where it is.
+
+        Args:
+            savepoint_directory: it gets a directory of its own in this one; by default in that of the
+                setting ``execution.checkpointing.savepoint-dir``.
+
+        Raises:
+            JobError: there is none.
+        """
+        ...
+
+    def stop_with_savepoint(
+        self, advance_to_end_of_event_time: bool, savepoint_directory: str | None = None
+    ) -> str:
+        """Take a savepoint, stop the job with it, and wait for both; where the savepoint is.
+
+        Args:
+            advance_to_end_of_event_time: let event time go to its end before, so that all windows and timers
+                fire: for a job that is not to go on. Otherwise the savepoint is what a job goes on from.
+            savepoint_directory: as for ``trigger_savepoint``.
+
+        Raises:
+            JobError: there is no savepoint, or the job did not stop.
+        """
+        ...
+
     def get_job_execution_result(self) -> JobExecutionResult:
         """Wait for the end.
 

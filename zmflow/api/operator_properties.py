@@ -92,7 +92,7 @@ class OperatorProperties(ABC):
                 f"The operator {operator.title!r} is not parallel; its parallelism cannot be {parallelism}.",
                 hint="Give the operators behind it the parallelism, or read from a parallel source.",
             )
-        operator.parallelism = parallelism
+        operator.parallelism, operator.parallelism_set = parallelism, True
         return self
 
     def set_max_parallelism(self, max_parallelism: int) -> Self:

@@ -105,6 +105,16 @@ class DetachedClient:
         """Ask for cancellation."""
         self._client.cancel()
 
+    def trigger_savepoint(self, savepoint_directory: str | None = None) -> str:
+        """Take a savepoint and wait until it is complete; where it is."""
+        return self._client.trigger_savepoint(savepoint_directory)
+
+    def stop_with_savepoint(
+        self, advance_to_end_of_event_time: bool, savepoint_directory: str | None = None
+    ) -> str:
+        """Take a savepoint, stop the job with it, and wait for both; where the savepoint is."""
+        return self._client.stop_with_savepoint(advance_to_end_of_event_time, savepoint_directory)
+
     def get_job_execution_result(self) -> JobExecutionResult:
         """At once, with a runtime of 0: as Flink does for detached jobs."""
         return JobExecutionResult(self._client.get_job_id(), 0)

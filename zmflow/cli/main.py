@@ -12,7 +12,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from zmflow.cli import checkpoints, cluster, daemons, explain, jobs, run, settings, slots
+from zmflow.cli import (
+    checkpoints,
+    cluster,
+    daemons,
+    explain,
+    jobs,
+    plan,
+    run,
+    savepoints,
+    settings,
+    slots,
+    snapshots,
+)
 from zmflow.cli.output import print_error, print_lines
 from zmflow.errors import ZmflowError
 
@@ -83,9 +95,13 @@ def _zmflow(
 
 app.command("run")(run.run)
 app.command("explain")(explain.explain)
+app.command("plan")(plan.plan)
 app.command("list")(jobs.list_jobs)
 app.command("info")(jobs.info)
 app.command("checkpoints")(checkpoints.checkpoints)
+app.command("savepoint")(savepoints.savepoint)
+app.command("stop")(savepoints.stop)
+app.command("rescale")(savepoints.rescale)
 app.command("cancel")(jobs.cancel)
 app.command("logs")(jobs.logs)
 app.command("slots")(slots.slots)
@@ -94,6 +110,7 @@ app.command("config")(settings.config)
 app.command("keygen")(settings.keygen)
 app.command("jobmanager")(daemons.jobmanager)
 app.add_typer(daemons.taskmanager_app, name="taskmanager")
+app.add_typer(snapshots.app, name="checkpoint")
 app.add_typer(cluster.app, name="cluster")
 
 

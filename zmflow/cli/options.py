@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from zmflow.config import Settings
 
 __all__ = [
+    "AllowNonRestoredState",
+    "Claim",
     "Definitions",
+    "FromSavepoint",
     "JobManagerAddress",
     "Json",
     "PyFlinkImports",
@@ -31,6 +34,20 @@ JobManagerAddress = Annotated[
 ]
 PyFlinkImports = Annotated[
     bool, typer.Option("--pyflink", help="Resolve the script's imports of pyflink to zmflow.")
+]
+FromSavepoint = Annotated[
+    str | None,
+    typer.Option(
+        "--from-savepoint", metavar="PATH", help="Begin from this savepoint or retained checkpoint."
+    ),
+]
+Claim = Annotated[
+    bool | None,
+    typer.Option("--claim/--no-claim", help="Own its files and delete them in time, or leave them alone."),
+]
+AllowNonRestoredState = Annotated[
+    bool,
+    typer.Option("--allow-non-restored-state", help="Drop state of operators that the job has not."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 

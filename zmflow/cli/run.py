@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zmflow.cli.options import Definitions, JobManagerAddress, Json, PyFlinkImports, resolve_settings
+from zmflow.cli.options import (
+    AllowNonRestoredState,
+    Claim,
+    Definitions,
+    FromSavepoint,
+    JobManagerAddress,
+    Json,
+    PyFlinkImports,
+    resolve_settings,
+)
 
 if TYPE_CHECKING:
     from zmflow.cli.progress import Progress
 
-__all__ = ["run", "watching"]
+__all__ = ["recovery_options", "run", "watching"]
 
 
 def run(
@@ -37,6 +46,9 @@ def run(
         bool, typer.Option("-d", "--detached", help="Submit and return; needs a cluster.")
     ] = False,
     name: Annotated[str | None, typer.Option("--name", help="Name of a job that sets none.")] = None,
+    from_savepoint: FromSavepoint = None,
+    claim: Claim = None,
+    allow_non_restored_state: AllowNonRestoredState = False,
     as_json: Json = False,
     progress: Annotated[
         bool, typer.Option("--progress/--no-progress", help="Show on stderr how the job is doing.")
@@ -58,6 +70,7 @@ def run(
         "parallelism.default": None if parallelism is None else str(parallelism),
         "python.files": py_files,
         "pipeline.name": name,
+        **recovery_options(from_savepoint, claim, allow=allow_non_restored_state),
     }
     chosen = {key: text for key, text in options.items() if text is not None}
     settings = with_local_cluster(resolve_settings(definitions, jobmanager, chosen))
@@ -71,6 +84,21 @@ def run(
             raise
         finally:
             executor.report(as_json=as_json)
+
+
+def recovery_options(path: str | None, claim: bool | None, *, allow: bool) -> dict[str, str | None]:
+    """The settings that the options about where a job begins stand for.
+
+    >>> recovery_options("/s/savepoint-1", True, allow=False)["execution.state-recovery.claim-mode"]
+    'CLAIM'
+    """
+    from zmflow.state.checkpoint_storage import absolute_location
+
+    return {
+        "execution.state-recovery.path": None if path is None else absolute_location(path),
+        "execution.state-recovery.claim-mode": None if claim is None else "CLAIM" if claim else "NO_CLAIM",
+        "execution.state-recovery.ignore-unclaimed-state": "true" if allow else None,
+    }
 
 
 @contextlib.contextmanager

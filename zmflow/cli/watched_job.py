@@ -56,6 +56,16 @@ class WatchedClient:
         """Ask for cancellation and return."""
         self._client.cancel()
 
+    def trigger_savepoint(self, savepoint_directory: str | None = None) -> str:
+        """Take a savepoint and wait until it is complete; where it is."""
+        return self._client.trigger_savepoint(savepoint_directory)
+
+    def stop_with_savepoint(
+        self, advance_to_end_of_event_time: bool, savepoint_directory: str | None = None
+    ) -> str:
+        """Take a savepoint, stop the job with it, and wait for both; where the savepoint is."""
+        return self._client.stop_with_savepoint(advance_to_end_of_event_time, savepoint_directory)
+
     def get_job_execution_result(self) -> JobExecutionResult:
         """Wait for the end; raises as the client does."""
         for status in self._watcher.watch():

@@ -16,7 +16,6 @@ from zmflow.config.options import (
     RESOURCE_STABILIZATION,
     RESOURCE_WAIT_TIMEOUT,
 )
-from zmflow.coordination.job_layout import JobLayout
 from zmflow.coordination.requirements import count_profiles
 from zmflow.coordination.resource_manager import ResourceManager
 from zmflow.coordination.scheduler import Scheduler
@@ -58,16 +57,9 @@ class AdaptiveScheduler(Scheduler):
         self, job_id: JobId, graph: JobGraph, settings: Settings, resources: ResourceManager
     ) -> None:
         super().__init__(job_id, graph, settings, resources)
-        self._profiles = {group.name: group.resources for group in graph.sharing_groups}
-        self._widths = slots_by_group(graph.vertices)
-        widest = max(self._widths.values())
-        slots_max = settings[JOB_SLOTS_MAX]
-        while slots_max and widest > 1 and self._slots_at(widest) > slots_max:
-            widest -= 1
-        self._most = widest
-        self._least_parallelism = min(settings[MIN_PARALLELISM], widest)
-        self.parallelism = max(self._widths.values())
-        """The limit on every vertex that the present layout was made with."""
+        self._slots_max = settings[JOB_SLOTS_MAX]
+        self._least_wanted = settings[MIN_PARALLELISM]
+        self._measure(graph)
         self.wait_timeout_ms = settings[RESOURCE_WAIT_TIMEOUT]
         self._stabilization_ms = settings[RESOURCE_STABILIZATION]
         self._cooldown_ms = settings[RESCALE_COOLDOWN]
@@ -79,6 +71,18 @@ class AdaptiveScheduler(Scheduler):
         self._rescale_due_ms: int | None = None
         self._at_once = False  # the next deployment takes what there is without waiting for more
         self._drains_since_ms: int | None = None  # until it has moved, or goes on with less
+
+    def _measure(self, graph: JobGraph) -> None:
+        """How parallel this job can be."""
+        self._profiles = {group.name: group.resources for group in graph.sharing_groups}
+        self._widths = slots_by_group(graph.vertices)
+        widest = max(self._widths.values())
+        while self._slots_max and widest > 1 and self._slots_at(widest) > self._slots_max:
+            widest -= 1
+        self._most = widest
+        self._least_parallelism = min(self._least_wanted, widest)
+        self.parallelism = max(self._widths.values())
+        """The limit on every vertex that the present layout was made with."""
 
     # -- what it needs ----------------------------------------------------------------------------
 
@@ -158,25 +162,15 @@ class AdaptiveScheduler(Scheduler):
         return True
 
     def _rescale(self, turn: Turn, parallelism: int) -> None:
-        old = self.layout
-        assert not any(execution.deployed for execution in old.executions.executions())
-        for shared in old.sharing:
-            if shared.physical is not None:
-                slot = self.vacate(shared, turn.now_ms)
-                if slot.draining:
-                    self.give_back(turn, slot)
         turn.tell(self.job_id, f"parallelism {self.parallelism} → {parallelism}")
         turn.log("info", f"The job runs with parallelism {parallelism} now.", job=self.job_id)
         self.parallelism = parallelism
-        self.layout = JobLayout(
-            self.job_id,
-            scaled(self.graph, parallelism),
-            even=self.mode == "tasks",
-            first_attempts=old.executions.next_attempts(),
-            first_coordinators={vertex: number + 1 for vertex, number in old.coordinators.items()},
-        )
-        self._wiring = None
-        self.schedule(turn, self.layout.executions.executions())
+        self._lay_out_anew(turn, scaled(self.graph, parallelism))
+
+    def rescale(self, turn: Turn, graph: JobGraph) -> None:
+        self._measure(graph)
+        self._enough_since_ms = None
+        super().rescale(turn, graph)
 
     def wants_to_rescale(self, now_ms: int) -> bool:
         """Whether the slots there are by now are worth a restart at a higher parallelism."""

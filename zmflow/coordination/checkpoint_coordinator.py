@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from zmflow.coordination.checkpoint_failures import failed_in_a_row, lateness
 from zmflow.coordination.checkpoint_history import CheckpointHistory
 from zmflow.coordination.checkpoint_settings import CheckpointSettings
 from zmflow.coordination.completed_checkpoints import CompletedCheckpoint, CompletedCheckpoints
@@ -40,9 +41,6 @@ from zmflow.protocol.checkpoints import (
 from zmflow.protocol.messages import JobState, TaskFailure
 
 __all__ = ["CheckpointAnswer", "CheckpointCoordinator"]
-
-WAITED_FOR_SHOWN_MAX = 3
-"""Tasks a late checkpoint names: one culprit is usually enough to find the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +85,25 @@ class CheckpointCoordinator:
         self._due_ms: int | None = None  # the next periodic one
         self._completed_ms: int | None = None
         self._at_once = False  # the next one waits neither for its time nor for a pause
+        self._stopped = False  # a savepoint that stops the job is complete: its tasks are ending
         self._news = False
         self._awaiting: dict[str, int] = {}  # attempts that need one with a greater number than this
+
+    @property
+    def newest_id(self) -> int:
+        """The number of the newest one, whatever became of it; 0: there was none."""
+        return self._newest_id
+
+    @property
+    def completed_id(self) -> int:
+        """The number of the one that a restart begins from; 0: there is none."""
+        latest = self._completed.latest
+        return 0 if latest is None else latest.checkpoint_id
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the job ends with a savepoint that is under way, or complete."""
+        return self._stopped or any(pending.stops for pending in self._pending.values())
 
     # -- what people see --------------------------------------------------------------------------
 
@@ -138,6 +153,8 @@ class CheckpointCoordinator:
             return "a job in BATCH mode takes none"
         if not self._every_task_runs:
             return "not all of its tasks run"
+        if self.stopping:
+            return "it is being stopped with another one"
         self._begin(turn, kind, location, request)
         return ""
 
@@ -155,7 +172,8 @@ class CheckpointCoordinator:
         """Give up what takes too long, and begin what is due. Called while the job is RUNNING."""
         for pending in list(self._pending.values()):
             if turn.now_ms >= pending.triggered_ms + self._settings.timeout_ms:
-                self._abort(turn, pending, self._lateness(pending), counted=True)
+                why = lateness(pending, self._layout, self._settings.timeout_ms)
+                self._abort(turn, pending, why, counted=True)
         due_ms = self._next_ms()
         if due_ms is not None and turn.now_ms >= due_ms and self._failure is None:
             self._begin(turn, "checkpoint")
@@ -170,7 +188,7 @@ class CheckpointCoordinator:
         """When the next checkpoint is to begin; None: not before something happens."""
         if self._due_ms is None or self._periodic_count >= self._settings.concurrent_max:
             return None
-        if not self._every_task_runs:
+        if self.stopping or not self._every_task_runs:
             return None
         if self._at_once:
             return 0
@@ -180,7 +198,7 @@ class CheckpointCoordinator:
 
     @property
     def _periodic_count(self) -> int:
-        return sum(pending.kind == "checkpoint" for pending in self._pending.values())
+        return sum(p.kind == "checkpoint" and p.request is None for p in self._pending.values())
 
     @property
     def _layout(self) -> JobLayout:
@@ -370,12 +388,14 @@ class CheckpointCoordinator:
             self._notify(turn, number, completed=True)
             self._awaiting = {task: after for task, after in self._awaiting.items() if after >= number}
         self._look_who_waits()
-        if not pending.subsumable:
-            return
+        if pending.kind == "savepoint":
+            return  # as in Flink: somebody may delete it or begin from it, so no restart relies on it
+        self._stopped = self._stopped or pending.stops
         for older in list(self._pending.values()):
             if older.subsumable and older.checkpoint_id < number:
                 self._abort(turn, older, f"Checkpoint {number} was complete before it.")
-        for dropped in self._completed.add(CompletedCheckpoint(metadata, pending.location)):
+        owned = pending.kind == "checkpoint"
+        for dropped in self._completed.add(CompletedCheckpoint(metadata, pending.location, owned)):
             self._discard(turn, dropped.location)
 
     def _abort(self, turn: Turn, pending: PendingCheckpoint, why: str, *, counted: bool = False) -> None:
@@ -397,17 +417,8 @@ class CheckpointCoordinator:
         if pending.kind == "checkpoint":
             self._failures_in_a_row += 1
             if self._failures_in_a_row > self._settings.failures_tolerated:
-                self._failure = self._job_failure(number, why)
+                self._failure = failed_in_a_row(number, why, self._failures_in_a_row)
                 self._failures_in_a_row = 0
-
-    def _job_failure(self, number: int, why: str) -> TaskFailure:
-        count = self._failures_in_a_row
-        row = f", {count} in a row" if count > 1 else ""
-        return TaskFailure(
-            "checkpoint",
-            f"Checkpoint {number} failed{row}: {why}",
-            hint="execution.checkpointing.tolerable-failed-checkpoints says how many in a row may fail.",
-        )
 
     def take_failure(self) -> TaskFailure | None:
         """Why the job has to restart, when checkpoints failed more often than is tolerated."""
@@ -419,7 +430,7 @@ class CheckpointCoordinator:
         for pending in list(self._pending.values()):
             self._abort(turn, pending, why)
         self._due_ms = self._failure = None
-        self._at_once = False
+        self._at_once = self._stopped = False
 
     def ended(self, turn: Turn, state: JobState) -> None:
         """The job is in this terminal state: its checkpoints go, or stay as the settings say."""
@@ -443,23 +454,33 @@ class CheckpointCoordinator:
             self._history.discarded(location)
             turn.do(DiscardCheckpoint(self._job_id, location))
 
-    def _lateness(self, pending: PendingCheckpoint) -> str:
-        limit = f"It was not complete after {self._settings.timeout_ms / 1000:g} s: it waited for"
-        if pending.state == "COORDINATORS":
-            names = self._layout.vertex_names([(source, 0) for source in pending.coordinators])
-            return f"{limit} the split enumerators of {', '.join(names)}."
-        if pending.state == "STORING":
-            return f"{limit} its metadata to be stored."
-        late = list(pending.tasks.values())
-        shown = ", ".join(self._layout.task_name(subtask) for subtask in late[:WAITED_FOR_SHOWN_MAX])
-        more = len(late) - WAITED_FOR_SHOWN_MAX
-        return f"{limit} {shown}" + (f" and {more} more." if more > 0 else ".")
-
     # -- restores and checks ----------------------------------------------------------------------
 
     def restores(self, layout: JobLayout, subtasks: Sequence[Subtask]) -> dict[Subtask, SubtaskRestore]:
         """What these subtasks, which are being deployed, are restored from."""
         return self._restores.assign(layout, subtasks, self._completed.latest)
+
+    def begin_from(self, checkpoint: CompletedCheckpoint) -> None:
+        """The job, which has no checkpoint yet, begins from this one; its own have greater numbers."""
+        self._completed.add(checkpoint)
+        self._newest_id = checkpoint.checkpoint_id
+
+    def reject_restored(self, turn: Turn, why: str) -> bool:
+        """Tasks cannot be restored from the newest checkpoint: begin from the one before it. False when none
+        is kept; True also where another task has said so before."""
+        latest = self._completed.latest
+        if latest is None or latest.checkpoint_id != self._restores.newest_id:
+            return latest is not None
+        before = self._completed.reject_latest()
+        if before is None:
+            return False
+        sentence = (
+            f"Checkpoint {latest.checkpoint_id} cannot be restored; the job goes back to "
+            f"{before.checkpoint_id}, and what was committed since may come again. {why}"
+        )
+        turn.log("warning", sentence, job=self._job_id)
+        turn.tell(self._job_id, f"checkpoint {latest.checkpoint_id} is rejected")
+        return True
 
     def check(self) -> None:
         """Whoever is waited for runs, and no more checkpoints are under way than may be."""

@@ -62,6 +62,8 @@ class ClientRequests:
             m.ListJobs: self._list_jobs,
             m.GetJob: self._get_job,
             m.GetCheckpoints: self._get_checkpoints,
+            m.TriggerSavepoint: self._trigger_savepoint,
+            m.RescaleJob: self._rescale,
             m.GetCluster: self._get_cluster,
             m.DrainTaskManager: self._drain,
             m.GetLogs: self._get_logs,
@@ -139,6 +141,24 @@ class ClientRequests:
                 peer,
                 m.CheckpointStatistics(turn.epoch, message.request_id, job.job_id, summary, records),
             )
+
+    def _trigger_savepoint(self, turn: Turn, peer: bytes, message: m.TriggerSavepoint) -> None:
+        job = self._find(turn, peer, message.request_id, message.job_id)
+        if job is None:
+            return
+        try:
+            job.savepoints.request(turn, peer, message, job.state)
+        except ZmflowError as error:
+            self._peers.refuse(turn, peer, message.request_id, error)
+
+    def _rescale(self, turn: Turn, peer: bytes, message: m.RescaleJob) -> None:
+        job = self._find(turn, peer, message.request_id, message.job_id)
+        if job is None:
+            return
+        try:
+            job.rescaling.request(turn, peer, message, job.state)
+        except ZmflowError as error:
+            self._peers.refuse(turn, peer, message.request_id, error)
 
     def _collect_ack(self, turn: Turn, _peer: bytes, message: m.CollectAck) -> None:
         job = self._jobs.get(message.job_id)

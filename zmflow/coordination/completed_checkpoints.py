@@ -37,6 +37,7 @@ class CompletedCheckpoints:
     def __init__(self, retained: int) -> None:
         self._retained = retained
         self._kept: deque[CompletedCheckpoint] = deque()
+        self._rejected: list[CompletedCheckpoint] = []
 
     @property
     def latest(self) -> CompletedCheckpoint | None:
@@ -56,7 +57,15 @@ class CompletedCheckpoints:
             dropped.append(self._kept.popleft())
         return [old for old in dropped if old.owned]
 
+    def reject_latest(self) -> CompletedCheckpoint | None:
+        """Nobody can begin from the newest one. Its files stay until the job ends: somebody may want to look.
+        Returns the one that is the newest now; None, and nothing changes, when there is no other."""
+        if len(self._kept) < 2:
+            return None
+        self._rejected.append(self._kept.pop())
+        return self._kept[-1]
+
     def forget(self) -> list[CompletedCheckpoint]:
         """The job has ended. Returns those whose files are its own."""
-        kept, self._kept = self._kept, deque()
+        kept, self._kept = [*self._rejected, *self._kept], deque()
         return [checkpoint for checkpoint in kept if checkpoint.owned]

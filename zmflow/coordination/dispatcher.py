@@ -11,6 +11,7 @@ from zmflow.config import Settings
 from zmflow.config.options import HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT
 from zmflow.coordination.client_requests import ClientRequests
 from zmflow.coordination.effects import (
+    CheckpointLoaded,
     CheckpointStored,
     DeadlinePassed,
     Effect,
@@ -105,12 +106,16 @@ class Dispatcher:
                 self._deadline_passed(turn)
             elif isinstance(event, CheckpointStored):
                 self._checkpoint_stored(turn, event)
+            elif isinstance(event, CheckpointLoaded):
+                self._checkpoint_loaded(turn, event)
             else:
                 raise TypeError(f"{type(event).__name__} is no event of the Dispatcher")
         for entry in self._resources.match(turn):
             job = self._jobs.get(entry.job_id)
             if job is not None:
                 job.unfittable(turn, entry)
+        for active in self._jobs.active():
+            active.answer(turn)
         self._jobs.retire_ended()
         return turn.effects
 
@@ -332,6 +337,12 @@ class Dispatcher:
         job = self._jobs.get(event.job_id)
         if job is not None:
             job.checkpoints.stored(turn, event.checkpoint_id, event.error)
+            job.proceed(turn)
+
+    def _checkpoint_loaded(self, turn: Turn, event: CheckpointLoaded) -> None:
+        job = self._jobs.get(event.job_id)
+        if job is not None:
+            job.loaded(turn, event)
             job.proceed(turn)
 
     # -- time -------------------------------------------------------------------------------------

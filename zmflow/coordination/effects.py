@@ -23,6 +23,7 @@ from zmflow.protocol.job_files import JobFile
 from zmflow.protocol.messages import GetLogs, Message, Refused, ResourceProfile
 
 __all__ = [
+    "CheckpointLoaded",
     "CheckpointStored",
     "DeadlinePassed",
     "DiscardCheckpoint",
@@ -35,6 +36,7 @@ __all__ = [
     "GiveUp",
     "JobManagerLost",
     "KillWorker",
+    "LoadCheckpoint",
     "Log",
     "MemoryExceeded",
     "MessageReceived",
@@ -115,6 +117,24 @@ class CheckpointStored(_Struct, frozen=True):
     job_id: str
     checkpoint_id: int
     error: str = ""
+
+
+class LoadCheckpoint(_Struct, frozen=True):
+    """Read a snapshot that a job is to begin from; ``CheckpointLoaded`` will follow."""
+
+    job_id: str
+    location: str
+
+
+class CheckpointLoaded(_Struct, frozen=True):
+    """A snapshot was read; or cannot be, for the reason in ``error``, and then there is no metadata."""
+
+    job_id: str
+    location: str
+    metadata: CheckpointMetadata | None
+    stateful: frozenset[str] = frozenset()  # ids of the operators that have state in it
+    error: str = ""
+    hint: str = ""
 
 
 class DiscardCheckpoint(_Struct, frozen=True):
@@ -230,6 +250,7 @@ Event: TypeAlias = (
     | MessageReceived
     | PeerGone
     | CheckpointStored
+    | CheckpointLoaded
     | FromJobManager
     | JobManagerLost
     | FromWorker
@@ -240,6 +261,7 @@ Effect: TypeAlias = (
     Send
     | Log
     | StoreCheckpoint
+    | LoadCheckpoint
     | DiscardCheckpoint
     | SendToJobManager
     | SendToWorker

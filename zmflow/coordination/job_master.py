@@ -7,25 +7,29 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from zmflow.config import Settings
-from zmflow.config.options import HEARTBEAT_TIMEOUT, JOB_PRIORITY, SCHEDULER, TASK_CANCELLATION_TIMEOUT
+from zmflow.config.options import JOB_PRIORITY, SCHEDULER
 from zmflow.coordination import job_failures
 from zmflow.coordination.adaptive_scheduler import AdaptiveScheduler
 from zmflow.coordination.checkpoint_coordinator import CheckpointCoordinator
 from zmflow.coordination.checkpoint_settings import checkpoint_settings
-from zmflow.coordination.execution_graph import Execution, ExecutionGraph
+from zmflow.coordination.effects import CheckpointLoaded
+from zmflow.coordination.execution_graph import ExecutionGraph
+from zmflow.coordination.job_recovery import JobRecovery
 from zmflow.coordination.job_restarts import JobRestarts
-from zmflow.coordination.job_view import JobTimes, JobView, job_status, job_summary
+from zmflow.coordination.job_view import JobTimes, JobView, drain_note, job_status, job_summary
 from zmflow.coordination.job_watchers import JobWatchers
 from zmflow.coordination.registered_taskmanager import RegisteredTaskManager, Slot
+from zmflow.coordination.rescaling import RescaleRequest, Rescaling
 from zmflow.coordination.resource_manager import ResourceManager, Unfittable
+from zmflow.coordination.savepoints import Savepoints
 from zmflow.coordination.scheduler import Scheduler
 from zmflow.coordination.slots import PhysicalSlot, Subtask
 from zmflow.coordination.states import JOB, TASK_EVENT_OF_REPORT, JobEvent
+from zmflow.coordination.task_cancellation import TaskCancellation
 from zmflow.coordination.turn import Turn
 from zmflow.graph.job_graph import JobGraph
 from zmflow.ids import JobId
 from zmflow.protocol.messages import (
-    CancelTasks,
     CollectAck,
     CollectedRows,
     JobState,
@@ -40,10 +44,6 @@ from zmflow.protocol.messages import (
 from zmflow.protocol.parts import RETRACTABLE_ROWS
 
 __all__ = ["JobMaster"]
-
-CANCELLATION_MARGIN_MS = 5_000
-"""How long after the grace period a TaskManager may take to report that its worker is gone: a kill and a
-message, some milliseconds; seconds mean that the report was lost, and the job goes on without it."""
 
 
 class JobMaster:
@@ -75,16 +75,34 @@ class JobMaster:
         snapshots = checkpoint_settings(job_id, graph, settings)
         self.checkpoints = CheckpointCoordinator(job_id, snapshots, self.scheduler, resources, chance)
         self.scheduler.restores = self.checkpoints.restores
+        self.savepoints = Savepoints(job_id, settings, self.checkpoints, chance)
+        self.rescaling = Rescaling(settings, self.scheduler, self.checkpoints, resources)
         self._restarts = JobRestarts(settings, chance, checkpoints=snapshots.enabled)
         self._watchers = JobWatchers(self.status)
-        self._grace_ms = max(0, settings[TASK_CANCELLATION_TIMEOUT])
-        # A TaskManager that does not answer may be cut off and not gone: its tasks run until its lease ends.
-        self._margin_ms = max(CANCELLATION_MARGIN_MS, settings[HEARTBEAT_TIMEOUT])
+        self._cancellation = TaskCancellation(settings, self.scheduler, resources)
         self._times = JobTimes(turn.wall_ms)
-        self._cancel_deadline_ms: int | None = None
         self._given: dict[Subtask, None] = {}  # subtasks whose rows left for the client, for good
         turn.tell(job_id, f"job {graph.name!r} was submitted; it needs {self.scheduler.need_text()} slots")
+        self._recovery = JobRecovery(job_id, graph, settings)
+        self._loads = bool(self._recovery.location)
         resources.admit(job_id, settings[JOB_PRIORITY], self.scheduler.mode)
+        if self._loads:
+            self._recovery.begin(turn)
+        else:
+            self.scheduler.schedule(turn, self._executions.executions())
+
+    def loaded(self, turn: Turn, event: CheckpointLoaded) -> None:
+        """What the job is to begin from was read, or cannot be."""
+        if self.ended or not self._loads:
+            return
+        found = self._recovery.loaded(turn, event)
+        if isinstance(found, TaskFailure):
+            self._fail(turn, found)
+            return
+        self._loads = False
+        self._graph = found.graph
+        self.scheduler.adopt(found.graph)
+        self.checkpoints.begin_from(found.checkpoint)
         self.scheduler.schedule(turn, self._executions.executions())
 
     # -- what people see --------------------------------------------------------------------------
@@ -101,7 +119,7 @@ class JobMaster:
     @property
     def waits_for_slots(self) -> bool:
         """Whether tasks of it wait for slots."""
-        return self.state in ("CREATED", "RESTARTING") and self.scheduler.waits_for_slots
+        return not self._loads and self.state in ("CREATED", "RESTARTING") and self.scheduler.waits_for_slots
 
     @property
     def tasks_total(self) -> int:
@@ -126,6 +144,7 @@ class JobMaster:
             self._restarts,
             self._resources,
             self.checkpoints,
+            self._recovery.location if self._loads else "",
         )
 
     # -- slots ------------------------------------------------------------------------------------
@@ -195,16 +214,7 @@ class JobMaster:
 
     def drain_note(self, taskmanager_id: str) -> str:
         """Why tasks are still on a TaskManager that is being emptied; empty when none are."""
-        held = self.scheduler.pool.on(taskmanager_id)
-        if not held:
-            return ""
-        name = f"job {self._graph.name!r} ({self.job_id[:8]})"
-        if self._given:
-            return f"{name} cannot move: rows of it were collected already; it is waited for"
-        if self.state != "RUNNING":
-            return f"{name} is {self.state}"
-        plural = "" if len(held) == 1 else "s"
-        return f"{name} needs {len(held)} slot{plural} elsewhere, {self._resources.supply()}"
+        return drain_note(self._view(), taskmanager_id, given=bool(self._given))
 
     # -- tasks ------------------------------------------------------------------------------------
 
@@ -261,6 +271,12 @@ class JobMaster:
         if JOB.after(self.state, "fail") is None:
             return
         everything = self.scheduler.restarts_everything or self._restarts.full
+        if failure.kind == "restore":
+            if not self.checkpoints.reject_restored(turn, failure.summary):
+                why = "It does not restart: no older checkpoint is kept."
+                self._fail(turn, self._restarts.refused(failure, why))
+                return
+            everything = True  # nobody may go on from what the others cannot
         layout = self.scheduler.layout
         subtasks = layout.every_subtask() if everything else layout.restarted_by(failed)
         given = next((subtask for subtask in subtasks if subtask in self._given), None)
@@ -278,12 +294,14 @@ class JobMaster:
     def _stop(self, turn: Turn, subtasks: Iterable[Subtask]) -> None:
         """Cancel what still runs of the tasks that are to be restarted, and ask for slots they will need."""
         self.checkpoints.abort_all(turn, "Tasks restart.")
-        self._cancel_tasks(turn, [self._executions.at(subtask) for subtask in subtasks])
+        self._cancellation.cancel(turn, [self._executions.at(subtask) for subtask in subtasks])
         self._advance(turn, "restart")
         self.scheduler.declare(turn)
 
     def proceed(self, turn: Turn) -> None:
         """Take every step that nothing stands in the way of. Called at the end of what may clear the way."""
+        if self._loads:
+            return
         if self.state == "RUNNING":
             self._rearrange(turn)
         if self.state == "RUNNING":
@@ -293,10 +311,11 @@ class JobMaster:
             if turn.now_ms < pending.due_ms or any(self._executions.at(s).live for s in pending.subtasks):
                 return
             subtasks = self._restarts.begin(turn, self.job_id)
-            self._cancel_deadline_ms = None
+            self._cancellation.forget()
             if pending.planned:
                 self.scheduler.leave_draining(turn, subtasks)
-            self.scheduler.schedule(turn, self.scheduler.layout.renew(subtasks))
+            if not self.rescaling.apply(turn):
+                self.scheduler.schedule(turn, self.scheduler.layout.renew(subtasks))
         if self.state in ("CREATED", "RESTARTING") and self.scheduler.deploy(turn):
             if self._times.deployed_ms is None:
                 self._times.deployed_ms = turn.now_ms
@@ -314,8 +333,9 @@ class JobMaster:
 
     def _rearrange(self, turn: Turn) -> None:
         """Move tasks off a draining TaskManager, or scale, by a restart that is nobody's failure."""
-        subtasks = self.scheduler.next_move(turn.now_ms)
-        why = "they leave a draining TaskManager"
+        why = self.rescaling.wanted
+        subtasks = self.scheduler.layout.every_subtask() if why else self.scheduler.next_move(turn.now_ms)
+        why = why or "they leave a draining TaskManager"
         if not subtasks and self.scheduler.wants_to_rescale(turn.now_ms):
             subtasks = self.scheduler.layout.every_subtask()
             why = "there are slots for a higher parallelism"
@@ -344,25 +364,8 @@ class JobMaster:
         self._restarts.pending = None
         self.checkpoints.abort_all(turn, "The job ends.")
         self.scheduler.withdraw(turn)
-        self._cancel_tasks(turn, self._executions.executions())
+        self._cancellation.cancel(turn, self._executions.executions())
         self._settle(turn)
-
-    def _cancel_tasks(self, turn: Turn, executions: Iterable[Execution]) -> None:
-        asked: dict[str, list[str]] = {}
-        for execution in executions:
-            before = execution.state
-            self._executions.advance(execution, "cancel", turn.wall_ms)
-            if execution.state == "CANCELING" and before != "CANCELING":
-                logical = self.scheduler.layout.sharing.logical_slot(execution.subtask)
-                assert logical is not None, f"{execution.attempt_id} runs nowhere"
-                asked.setdefault(logical.physical.allocation_id, []).append(str(execution.attempt_id))
-        for allocation, attempts in asked.items():
-            slot = self.scheduler.pool.get(allocation)
-            assert slot is not None, allocation
-            message = CancelTasks(turn.epoch, allocation, attempts, self._grace_ms)
-            self._resources.send(turn, slot.taskmanager_id, message)
-        if asked:
-            self._cancel_deadline_ms = turn.now_ms + self._grace_ms + self._margin_ms
 
     def _settle(self, turn: Turn) -> None:
         if self.state == "RUNNING" and self._executions.count("FINISHED") == self._executions.total:
@@ -372,7 +375,7 @@ class JobMaster:
 
     def _end(self, turn: Turn, event: JobEvent) -> None:
         self._times.ended_ms, self._times.finished_wall_ms = turn.now_ms, turn.wall_ms
-        self._cancel_deadline_ms = None
+        self._cancellation.forget()
         self.checkpoints.ended(turn, JOB.transitions[self.state, event])
         self.scheduler.end(turn)
         self._graph = self.scheduler.graph  # without its code
@@ -396,7 +399,7 @@ class JobMaster:
 
     def deadline_ms(self) -> int | None:
         """When ``deadline_passed`` has something to do."""
-        instants = [self._cancel_deadline_ms, self._watchers.deadline_ms()]
+        instants = [self._cancellation.deadline_ms, self._watchers.deadline_ms()]
         if self.state in ("CREATED", "RUNNING", "RESTARTING"):
             pending = self._restarts.pending
             if pending is None:
@@ -409,7 +412,7 @@ class JobMaster:
 
     def deadline_passed(self, turn: Turn) -> None:
         """Do what is due now, if anything."""
-        if self._cancel_deadline_ms is not None and turn.now_ms >= self._cancel_deadline_ms:
+        if self._cancellation.is_overdue(turn.now_ms):
             self._give_up_cancelling(turn)
         if self.state in ("CREATED", "RUNNING", "RESTARTING") and self._restarts.pending is None:
             if self.scheduler.slots_are_overdue(turn.now_ms):
@@ -425,20 +428,9 @@ class JobMaster:
     def _give_up_cancelling(self, turn: Turn) -> None:
         sentence = "Tasks did not report their end after cancellation; the job goes on without them."
         turn.log("warning", sentence, job=self.job_id)
-        self._cancel_deadline_ms = None
-        stuck = [e for e in self._executions.executions() if e.state == "CANCELING"]
-        for execution in stuck:
-            self._executions.advance(execution, "canceled", turn.wall_ms)
-        # What became of their workers is not known, so they are not trusted with anything more.
-        slots = {
-            id(logical.physical): logical.physical
-            for execution in stuck
-            if (logical := self.scheduler.layout.sharing.logical_slot(execution.subtask)) is not None
-        }
-        for slot in slots.values():
-            self._resources.release(turn, slot.allocation_id)
+        slots = self._cancellation.give_up(turn)
         place = "A worker whose tasks did not stop was given up."
-        self._lose(turn, list(slots.values()), TaskFailure("worker", place))
+        self._lose(turn, slots, TaskFailure("worker", place))
         self._settle(turn)
 
     # -- clients and events between workers -------------------------------------------------------
@@ -447,6 +439,17 @@ class JobMaster:
         """The cluster's slots changed; a waiting job says so to its watchers."""
         if self.waits_for_slots:
             self._watchers.progress()
+
+    def answer(self, turn: Turn) -> None:
+        """Answer the clients who wait for savepoints or another parallelism. Called after every event."""
+        for answer in self.checkpoints.take_answers():
+            if isinstance(answer.request, RescaleRequest):
+                self.rescaling.checkpointed(turn, answer)
+                self.proceed(turn)
+            else:
+                self.savepoints.answer(turn, answer)
+        self.savepoints.look(turn, self.state)
+        self.rescaling.look(turn, self.state)
 
     def watch(self, turn: Turn, peer: bytes, request_id: int, *, collect: bool) -> bool:
         """See ``JobWatchers.watch``."""

@@ -11,7 +11,7 @@ from zmflow.coordination.scheduler import Scheduler
 from zmflow.ids import Epoch, JobId
 from zmflow.protocol.messages import JobState, JobStatus, JobSummary, TaskFailure
 
-__all__ = ["JobTimes", "JobView", "job_status", "job_summary"]
+__all__ = ["JobTimes", "JobView", "drain_note", "job_status", "job_summary"]
 
 
 @dataclass(slots=True)
@@ -36,6 +36,7 @@ class JobView:
     restarts: JobRestarts
     resources: ResourceManager
     checkpoints: CheckpointCoordinator
+    loading: str = ""  # the snapshot that is being read before it begins
 
 
 def job_summary(job: JobView) -> JobSummary:
@@ -79,10 +80,30 @@ def job_status(job: JobView, epoch: Epoch, request_id: int, now_ms: int) -> JobS
     )
 
 
+def drain_note(job: JobView, taskmanager_id: str, *, given: bool) -> str:
+    """Why tasks are still on a TaskManager that is being emptied; empty when none are.
+
+    Args:
+        given: whether rows of the job were collected, so that its tasks cannot restart.
+    """
+    held = job.scheduler.pool.on(taskmanager_id)
+    if not held:
+        return ""
+    name = f"job {job.scheduler.graph.name!r} ({job.job_id[:8]})"
+    if given:
+        return f"{name} cannot move: rows of it were collected already; it is waited for"
+    if job.state != "RUNNING":
+        return f"{name} is {job.state}"
+    plural = "" if len(held) == 1 else "s"
+    return f"{name} needs {len(held)} slot{plural} elsewhere, {job.resources.supply()}"
+
+
 def _reason(job: JobView, now_ms: int) -> str:
     scheduler, executions = job.scheduler, job.scheduler.layout.executions
     if job.restarts.pending is not None:
         return job.restarts.reason(now_ms, executions)
+    if job.loading and job.state == "CREATED":
+        return f"reading {job.loading}"
     if job.state in ("CREATED", "RESTARTING"):
         ready, held_slots = len(scheduler.pool), job.resources.held(job.job_id)
         if ready < held_slots and held_slots >= scheduler.slots_required:

@@ -89,6 +89,11 @@ class PendingCheckpoint:
         return self.kind == "checkpoint"
 
     @property
+    def stops(self) -> bool:
+        """Whether the job ends with it."""
+        return self.kind in ("stop", "drain")
+
+    @property
     def barrier(self) -> CheckpointBarrier:
         """What flows between the records."""
         return CheckpointBarrier(self.checkpoint_id, self.triggered_wall_ms, self.kind, self.location)

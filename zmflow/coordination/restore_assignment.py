@@ -92,8 +92,9 @@ def restore_of(
 
 
 def _operator(operator_id: str, record: VertexRecord, vertex: JobVertex, index: int) -> OperatorRestore:
-    # The same job has the same key groups; another one's are compared when it is admitted.
-    assert record.max_parallelism == vertex.max_parallelism, f"{operator_id} has other key groups"
+    if record.max_parallelism != vertex.max_parallelism:
+        # Nothing of it is kept by key: ``recovery_plan`` has seen to that.
+        return OperatorRestore(operator_id, record.parallelism, [], [])
     own = record.subtasks[index] if record.parallelism == vertex.parallelism else None
     keyed: list[StateFile] = []
     if record.parallelism != vertex.parallelism:

@@ -68,6 +68,35 @@ class Scheduler:
     def _lay_out(self, graph: JobGraph) -> JobLayout:
         return JobLayout(self.job_id, graph, even=self.mode == "tasks")
 
+    def adopt(self, graph: JobGraph) -> None:
+        """The job, of which nothing is scheduled yet, has these key groups."""
+        self.graph = graph
+        self.layout = self._lay_out(graph)
+        self._wiring = None
+
+    def rescale(self, turn: Turn, graph: JobGraph) -> None:
+        """All tasks have stopped, and are to go on as in this graph, which differs in its parallelism."""
+        self.graph = graph
+        self._lay_out_anew(turn, graph)
+
+    def _lay_out_anew(self, turn: Turn, graph: JobGraph) -> None:
+        old = self.layout
+        assert not any(execution.deployed for execution in old.executions.executions())
+        for shared in old.sharing:
+            if shared.physical is not None:
+                slot = self.vacate(shared, turn.now_ms)
+                if slot.draining:
+                    self.give_back(turn, slot)
+        self.layout = JobLayout(
+            self.job_id,
+            graph,
+            even=self.mode == "tasks",
+            first_attempts=old.executions.next_attempts(),
+            first_coordinators={vertex: number + 1 for vertex, number in old.coordinators.items()},
+        )
+        self._wiring = None
+        self.schedule(turn, self.layout.executions.executions())
+
     # -- what it needs ----------------------------------------------------------------------------
 
     def schedule(self, turn: Turn, executions: Iterable[Execution]) -> None:

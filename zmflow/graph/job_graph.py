@@ -57,6 +57,8 @@ class JobVertex(msgspec.Struct, frozen=True, array_like=True):
     operators: bytes
     co_location_group: str = ""  # subtask i of every member shares a slot
     managed_memory_weights: dict[str, int] = {}  # by use case, what its operators declare
+    max_parallelism_set: bool = False  # the program names it; else it follows from the parallelism
+    parallelism_set: bool = False  # the program names it for one of the operators
 
 
 class SharingGroup(msgspec.Struct, frozen=True, array_like=True):

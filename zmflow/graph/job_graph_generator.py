@@ -107,6 +107,8 @@ def _job_vertex(vertex_id: str, name: str, chain: Sequence[StreamNode], operator
         # A chain has members of one co-location group at most; it need not be its head that names it.
         co_location_group=max(node.co_location_group for node in chain),
         managed_memory_weights=vertex_weights(node.managed_memory_weights for node in chain),
+        max_parallelism_set=head.max_parallelism_set,
+        parallelism_set=any(node.parallelism_set for node in chain),
     )
 
 

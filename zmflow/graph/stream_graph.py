@@ -6,7 +6,6 @@ operator its parallelism, sharing group and id. Nothing is chained yet.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from zmflow.graph.transformations import (
     Transformation,
     operators_before,
 )
+from zmflow.ids import digest, operator_id_of
 from zmflow.protocol.resources import ResourceProfile
 
 __all__ = [
@@ -79,6 +79,8 @@ class StreamNode:
     on_error: ErrorPolicy = "fail"
     output_type: object = None
     description: str = ""
+    max_parallelism_set: bool = False  # the program names it; else it follows from the parallelism
+    parallelism_set: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,8 @@ def build_stream_graph(
             on_error=item.on_error,
             output_type=item.output_type,
             description=item.description,
+            max_parallelism_set=bool(item.max_parallelism or defaults.max_parallelism or item.non_parallel),
+            parallelism_set=item.parallelism_set,
             buffer_timeout_ms=(
                 defaults.buffer_timeout_ms if item.buffer_timeout_ms is None else item.buffer_timeout_ms
             ),
@@ -329,26 +333,18 @@ def _operator_id(
     if item.uid_hash:
         return item.uid_hash
     if item.uid:
-        return _digest("uid", item.uid)
+        return operator_id_of(item.uid)
     inputs = [
         f"{nodes[edge.source].operator_id} {edge.partitioner.name}"
         + (f" {edge.input_index} {edge.tag}" if edge.input_index or edge.tag else "")
         for edge in incoming
     ]
-    structure = _digest("structure", item.kind, type(item.operator).__name__, *_without_choice(inputs))
+    structure = digest("structure", item.kind, type(item.operator).__name__, *_without_choice(inputs))
     seen[structure] += 1
-    return _digest("occurrence", structure, str(seen[structure]))
+    return digest("occurrence", structure, str(seen[structure]))
 
 
 def _without_choice(inputs: Sequence[str]) -> list[str]:
     # FORWARD and REBALANCE follow from parallelism where the program chose neither; an id that
     # changed with the parallelism could not be used to restore at another one.
     return [text.replace(" REBALANCE", " FORWARD") for text in inputs]
-
-
-def _digest(*parts: str) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        encoded = part.encode()
-        digest.update(len(encoded).to_bytes(4, "big") + encoded)
-    return digest.hexdigest()

@@ -70,6 +70,7 @@ class Transformation:
     on_error: ErrorPolicy = "fail"
     output_type: object = None  # opaque: the API's declaration of what the operator's records are
     second_inputs: tuple[Node, ...] = ()  # of an operator that tells two inputs apart
+    parallelism_set: bool = False  # the program names it for this operator
 
     @property
     def title(self) -> str:

@@ -21,6 +21,11 @@ GetLogs                client → JM → TM    the newest log lines of a job
 LogChunk               TM → JM → client
 GetCheckpoints         client → JM         the checkpoints of a job
 CheckpointStatistics   JM → client         its newest ones, one of them task by task if asked for
+TriggerSavepoint       client → JM         take a savepoint, and perhaps stop the job with it
+SavepointBegun         JM → client         it begins
+SavepointDone          JM → client         it is complete, and the job has stopped where asked; or why not
+RescaleJob             client → JM         go on at another parallelism
+RescaleDone            JM → client         its tasks run at that; or why not
 =====================  ==================  ========================================================
 """
 
@@ -29,6 +34,7 @@ from __future__ import annotations
 import msgspec
 
 from zmflow.protocol.checkpoint_statistics import CheckpointRecord, CheckpointSummary
+from zmflow.protocol.checkpoints import CheckpointKind
 from zmflow.protocol.control_message import ControlMessage
 from zmflow.protocol.parts import TaskFailure
 from zmflow.protocol.statuses import ExceptionEntry, JobSummary, TaskManagerStatus, VertexStatus
@@ -48,7 +54,12 @@ __all__ = [
     "JobStatus",
     "ListJobs",
     "LogChunk",
+    "RescaleDone",
+    "RescaleJob",
+    "SavepointBegun",
+    "SavepointDone",
     "SubmitJob",
+    "TriggerSavepoint",
     "WatchJob",
 ]
 
@@ -157,3 +168,39 @@ class CheckpointStatistics(ControlMessage, frozen=True):
     job_id: str
     summary: CheckpointSummary | None  # None: the job takes none
     records: list[CheckpointRecord]  # newest last, bounded
+
+
+class TriggerSavepoint(ControlMessage, frozen=True):
+    request_id: int
+    job_id: str
+    directory: str = ""  # empty: where the settings say
+    kind: CheckpointKind = "savepoint"  # or "stop" or "drain": the job ends with it
+
+
+class SavepointBegun(ControlMessage, frozen=True):
+    request_id: int
+    job_id: str
+    checkpoint_id: int
+    location: str
+
+
+class SavepointDone(ControlMessage, frozen=True):
+    request_id: int
+    job_id: str
+    checkpoint_id: int
+    location: str
+    failure: str = ""  # sentences; the job runs on then, or has failed
+    complete: bool = True  # whether there is a savepoint, be the job stopped or not
+
+
+class RescaleJob(ControlMessage, frozen=True):
+    request_id: int
+    job_id: str
+    parallelism: int
+
+
+class RescaleDone(ControlMessage, frozen=True):
+    request_id: int
+    job_id: str
+    parallelism: int
+    failure: str = ""

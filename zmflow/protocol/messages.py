@@ -71,7 +71,12 @@ from zmflow.protocol.client_messages import (
     JobStatus,
     ListJobs,
     LogChunk,
+    RescaleDone,
+    RescaleJob,
+    SavepointBegun,
+    SavepointDone,
     SubmitJob,
+    TriggerSavepoint,
     WatchJob,
 )
 from zmflow.protocol.control_message import ControlMessage
@@ -142,8 +147,12 @@ __all__ = [
     "Refused",
     "RegisterTaskManager",
     "RejectSlot",
+    "RescaleDone",
+    "RescaleJob",
     "ResourceProfile",
     "ResultPartition",
+    "SavepointBegun",
+    "SavepointDone",
     "SlotFreed",
     "SlotLost",
     "SlotStatus",
@@ -159,6 +168,7 @@ __all__ = [
     "TaskState",
     "TaskStateChanged",
     "TriggerCheckpoint",
+    "TriggerSavepoint",
     "UnknownTaskManager",
     "VertexStatus",
     "WatchJob",
@@ -392,6 +402,11 @@ Message: TypeAlias = (
     | GetCheckpoints
     | CheckpointStatistics
     | JobFileMessage
+    | TriggerSavepoint
+    | SavepointBegun
+    | SavepointDone
+    | RescaleJob
+    | RescaleDone
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -40,7 +40,7 @@ TaskState: TypeAlias = Literal[
 JobState: TypeAlias = Literal[
     "CREATED", "RUNNING", "RESTARTING", "FINISHED", "FAILING", "FAILED", "CANCELLING", "CANCELED"
 ]
-FailureKind: TypeAlias = Literal["user", "worker", "taskmanager", "slots", "engine", "checkpoint"]
+FailureKind: TypeAlias = Literal["user", "worker", "taskmanager", "slots", "engine", "checkpoint", "restore"]
 
 RETRACTABLE_ROWS = "cache-"
 """How the ids of collect sinks begin whose client takes back what an older attempt has sent, so that their

@@ -9,14 +9,21 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from zmflow.config import Settings
-from zmflow.coordination.effects import CheckpointStored, DiscardCheckpoint, StoreCheckpoint
+from zmflow.coordination.effects import (
+    CheckpointLoaded,
+    CheckpointStored,
+    DiscardCheckpoint,
+    LoadCheckpoint,
+    StoreCheckpoint,
+)
 from zmflow.errors import ZmflowError
 from zmflow.protocol.checkpoint_metadata import METADATA_NAME, encode_metadata
 from zmflow.state.checkpoint_storage import open_storage
+from zmflow.state.snapshot_files import SnapshotFiles
 
 __all__ = ["CheckpointWriter"]
 
-Order: TypeAlias = StoreCheckpoint | DiscardCheckpoint
+Order: TypeAlias = StoreCheckpoint | LoadCheckpoint | DiscardCheckpoint
 
 
 class CheckpointWriter:
@@ -35,7 +42,7 @@ class CheckpointWriter:
         self._lock = threading.Lock()
         self._queues: dict[str, deque[Order]] = {}  # jobs whose thread lives
         self._idle = threading.Condition(self._lock)
-        self._results: deque[CheckpointStored] = deque()
+        self._results: deque[CheckpointStored | CheckpointLoaded] = deque()
 
     def order(self, order: Order) -> None:
         """Do this after everything that was ordered for its job before."""
@@ -48,8 +55,8 @@ class CheckpointWriter:
         name = f"checkpoints-{order.job_id[:8]}"
         threading.Thread(target=self._work, args=(order.job_id,), name=name, daemon=True).start()
 
-    def take(self) -> list[CheckpointStored]:
-        """What was stored, or was not, since the last call."""
+    def take(self) -> list[CheckpointStored | CheckpointLoaded]:
+        """What was stored or read, or was not, since the last call."""
         results = []
         while self._results:
             results.append(self._results.popleft())
@@ -74,6 +81,9 @@ class CheckpointWriter:
             if isinstance(order, StoreCheckpoint):
                 self._results.append(CheckpointStored(job_id, order.checkpoint_id, self._store(order)))
                 self._done()
+            elif isinstance(order, LoadCheckpoint):
+                self._results.append(self._load(order))
+                self._done()
             else:
                 self._discard(order)
 
@@ -86,6 +96,19 @@ class CheckpointWriter:
         except Exception as error:  # noqa: BLE001 - a plugin's fault is a failed checkpoint, not the JobManager's end
             return f"{type(error).__name__}: {error}"
         return ""
+
+    def _load(self, order: LoadCheckpoint) -> CheckpointLoaded:
+        try:
+            files = SnapshotFiles(order.location, self._settings)
+            files.check_sizes()
+            stateful = frozenset(files.stateful_operators())
+            return CheckpointLoaded(order.job_id, files.location, files.metadata, stateful)
+        except ZmflowError as error:
+            why = "\n".join(filter(None, (error.message, error.detail)))
+            return CheckpointLoaded(order.job_id, order.location, None, error=why, hint=error.hint or "")
+        except Exception as error:  # noqa: BLE001 - a plugin's fault is a failed job, not the JobManager's end
+            why = f"{order.location} cannot be read: {type(error).__name__}: {error}"
+            return CheckpointLoaded(order.job_id, order.location, None, error=why)
 
     def _discard(self, order: DiscardCheckpoint) -> None:
         try:

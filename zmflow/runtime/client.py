@@ -18,8 +18,9 @@ import zmq
 
 from zmflow.config import Settings
 from zmflow.config.options import CLIENT_TIMEOUT, JOBMANAGER_ADDRESS, JOBMANAGER_PORT
-from zmflow.errors import ConfigurationError, JobGraphError, JobManagerUnreachableError
+from zmflow.errors import ConfigurationError, JobError, JobGraphError, JobManagerUnreachableError
 from zmflow.graph.job_graph import JobGraph, encode_job_graph
+from zmflow.protocol.checkpoints import CheckpointKind
 from zmflow.protocol.messages import (
     MESSAGE_SIZE_MAX_BYTES,
     CancelJob,
@@ -42,7 +43,12 @@ from zmflow.protocol.messages import (
     LogChunk,
     Message,
     Refused,
+    RescaleDone,
+    RescaleJob,
+    SavepointBegun,
+    SavepointDone,
     SubmitJob,
+    TriggerSavepoint,
     WatchJob,
     Welcome,
 )
@@ -199,10 +205,12 @@ class ClusterClient:
         self._requests += 1
         return self._requests
 
-    def _await(self, wanted: Callable[[Message], bool], *, patient: bool = True) -> Message:
+    def _await(
+        self, wanted: Callable[[Message], bool], *, patient: bool = True, timeout_ms: int = 0
+    ) -> Message:
         """The first message that is wanted; others wait for ``poll``."""
         began = time.monotonic()
-        left_ms = self.timeout_ms
+        limit_ms = left_ms = timeout_ms or self.timeout_ms
         others: list[Message] = []
         try:
             while left_ms > 0:
@@ -212,7 +220,7 @@ class ClusterClient:
                         return message
                     others.append(message)
                 waited_ms = int((time.monotonic() - began) * 1000)
-                left_ms = self.timeout_ms - waited_ms
+                left_ms = limit_ms - waited_ms
                 if not self.connected:
                     break
                 if not patient and self._wire.refusals and waited_ms >= REFUSED_CONNECTION_PATIENCE_MS:
@@ -220,6 +228,15 @@ class ClusterClient:
         finally:
             self._pushed.extend(others)
         raise self.unreachable()
+
+    def _await_end(self, wanted: Callable[[Message], bool], job_id: str) -> Message:
+        """The first message that is wanted, however long that takes: a JobManager that is silent is asked
+        whether it lives."""
+        while True:
+            try:
+                return self._await(wanted, timeout_ms=max(1, self.timeout_ms // 2))
+            except JobManagerUnreachableError:
+                self.get_job(job_id)
 
     def _ask(self, question: Message, request_id: int, kind: type[T]) -> T:
         self.send(question)
@@ -269,6 +286,50 @@ class ClusterClient:
         return self._ask(
             GetCheckpoints(self.epoch, request, job_id, checkpoint_id), request, CheckpointStatistics
         )
+
+    def savepoint(self, job_id: str, directory: str = "", kind: CheckpointKind = "savepoint") -> str:
+        """Take a savepoint and wait until it is complete; where it is.
+
+        Args:
+            directory: it gets a directory of its own in this one; empty: where the settings say.
+            kind: ``stop`` and ``drain`` end the job with it, which is waited for.
+
+        Raises:
+            JobError: there is none, or the job did not stop.
+        """
+        request = self.next_request()
+        question = TriggerSavepoint(self.epoch, request, job_id, directory, kind)
+        begun = self._ask(question, request, SavepointBegun)
+        done = self._await_end(
+            lambda message: isinstance(message, SavepointDone) and message.request_id == request, job_id
+        )
+        assert isinstance(done, SavepointDone)
+        if done.failure:
+            what = "did not stop" if done.complete else "has no savepoint"
+            raise JobError(
+                f"Job {job_id} {what}: {done.failure}",
+                detail=f"The savepoint is {begun.location}." if done.complete else None,
+                hint=f"'zmflow checkpoints {job_id[:8]}' shows what became of it.",
+            )
+        return done.location
+
+    def rescale(self, job_id: str, parallelism: int) -> None:
+        """Let a running job go on at another parallelism, and wait until its tasks run so.
+
+        Raises:
+            ClusterError: it cannot.
+            JobError: it could not.
+        """
+        request = self.next_request()
+        self.send(RescaleJob(self.epoch, request, job_id, parallelism))
+        done = self._await_end(
+            lambda m: isinstance(m, (RescaleDone, Refused)) and m.request_id == request, job_id
+        )
+        if isinstance(done, Refused):
+            raise refusal(done)
+        assert isinstance(done, RescaleDone)
+        if done.failure:
+            raise JobError(f"Job {job_id} was not rescaled: {done.failure}")
 
     def watch_job(self, job_id: str, *, collect: bool = False) -> JobStatus:
         """The job's status now; every change of it is pushed from now on."""

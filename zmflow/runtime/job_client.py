@@ -9,10 +9,12 @@ from typing import Any
 
 from zmflow.api.execution import JobExecutionResult, RowsKeeper
 from zmflow.errors import JobCanceledError, JobFailedError
+from zmflow.protocol.checkpoints import CheckpointKind
 from zmflow.protocol.messages import CollectedRows, JobState, JobStatus, TaskFailure
 from zmflow.runtime.client import ENDED_STATES, ClusterClient
 from zmflow.runtime.collected_rows import RowBuffer
 from zmflow.runtime.rows_receiver import RowsReceiver
+from zmflow.state.checkpoint_storage import absolute_location
 
 __all__ = ["RemoteJobClient", "job_failed_error"]
 
@@ -142,6 +144,38 @@ class RemoteJobClient:
         """Ask for cancellation and return."""
         if self._ended is None:
             self._ask(lambda client: client.cancel_job(self._job_id))
+
+    def trigger_savepoint(self, savepoint_directory: str | None = None) -> str:
+        """Take a savepoint and wait until it is complete; where it is.
+
+        Args:
+            savepoint_directory: it gets a directory of its own in this one; by default in that of the
+                setting ``execution.checkpointing.savepoint-dir``.
+
+        Raises:
+            JobError: there is none.
+        """
+        return self._savepoint(savepoint_directory, "savepoint")
+
+    def stop_with_savepoint(
+        self, advance_to_end_of_event_time: bool, savepoint_directory: str | None = None
+    ) -> str:
+        """Take a savepoint, stop the job with it, and wait for both; where the savepoint is.
+
+        Args:
+            advance_to_end_of_event_time: let event time go to its end before, so that all windows and timers
+                fire: for a job that is not to go on. Otherwise the savepoint is what a job goes on from.
+            savepoint_directory: as for ``trigger_savepoint``.
+
+        Raises:
+            JobError: there is no savepoint, or the job did not stop.
+        """
+        return self._savepoint(savepoint_directory, "drain" if advance_to_end_of_event_time else "stop")
+
+    def _savepoint(self, directory: str | None, kind: CheckpointKind) -> str:
+        location = absolute_location(directory) if directory else ""
+        answer: str = self._ask(lambda client: client.savepoint(self._job_id, location, kind))
+        return answer
 
     def watch(self) -> Iterator[JobStatus]:
         """The job's status, now and on every change, until it has ended."""

@@ -18,6 +18,7 @@ from zmflow.coordination.effects import (
     DiscardCheckpoint,
     Effect,
     Event,
+    LoadCheckpoint,
     Log,
     MessageReceived,
     PeerGone,
@@ -134,7 +135,7 @@ class JobManagerServer:
             match effect:
                 case Send(peer, message):
                     self._control.send(peer, message)
-                case StoreCheckpoint() | DiscardCheckpoint():
+                case StoreCheckpoint() | LoadCheckpoint() | DiscardCheckpoint():
                     self._storage.order(effect)
                 case Log():
                     log_effect(self._logger, effect)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from zmflow.config import Settings
+from zmflow.errors import (
+    CheckpointFileDamagedError,
+    CheckpointFileMissingError,
+    RestoreError,
+    StateError,
+)
 from zmflow.execution.operator_snapshots import RestoredOperator
-from zmflow.protocol.checkpoints import StateFile
 from zmflow.protocol.messages import TaskDeployment
-from zmflow.state.checkpoint_storage import CheckpointStorage, open_storage
+from zmflow.state.checkpoint_storage import open_storage
 from zmflow.state.chunks import KeyedChunk
 from zmflow.state.keys import key_group_range
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot, redistribute
-from zmflow.state.state_file import StateFileReader
+from zmflow.state.snapshot_files import open_state_file
 
-__all__ = ["open_state_file", "read_restored"]
+__all__ = ["read_restored"]
 
 
 def read_restored(
@@ -21,9 +26,16 @@ def read_restored(
     """What an operator of a task goes on from; None where it begins anew.
 
     Raises:
-        StateError: a file is damaged, or holds what cannot be read.
-        CheckpointStorageError: a file cannot be read.
+        RestoreError: a file is missing or damaged, or holds what cannot be read.
+        CheckpointStorageError: a file cannot be read now.
     """
+    try:
+        return _read(deployment, operator_id, settings)
+    except (StateError, CheckpointFileDamagedError, CheckpointFileMissingError) as error:
+        raise RestoreError(error.message, detail=error.detail, hint=error.hint) from error
+
+
+def _read(deployment: TaskDeployment, operator_id: str, settings: Settings) -> RestoredOperator | None:
     restore = deployment.restore
     if restore is None or restore.finished:
         return None
@@ -50,23 +62,3 @@ def read_restored(
     else:
         operator = redistribute(held, deployment.parallelism)[deployment.subtask_index]
     return RestoredOperator(restore.checkpoint_id, keyed, operator)
-
-
-def open_state_file(file: StateFile, storage: CheckpointStorage | None) -> StateFileReader:
-    """A reader of a state file of a checkpoint.
-
-    Args:
-        storage: of the checkpoint's location; not needed for state that is inline.
-    """
-    if not file.path:
-        data = file.inline
-        return StateFileReader(
-            lambda offset, size: data[offset : offset + size], len(data), "in the metadata"
-        )
-    assert storage is not None, "a file of a checkpoint without a location"
-    path = file.path
-    return StateFileReader(
-        lambda offset, size: storage.read(path, offset, size),
-        file.size_bytes,
-        f"{storage.location}/{path}",
-    )

@@ -140,7 +140,7 @@ class SnapshotWriter:
             has_union = forked.wait(self._settings[CHECKPOINT_TIMEOUT] / 1000)
             with forked.parts() as parts:
                 if not state.empty:
-                    return self._put(barrier, state.joined(parts[0]).parts(), has_union=has_union)
+                    return self._put(barrier, state.with_file(parts[0]).parts(), has_union=has_union)
                 return self._put(barrier, parts, has_union=has_union)
         finally:
             forked.close()

@@ -15,7 +15,6 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import SourceReader
 from zmflow.config import Settings
 from zmflow.config.options import RUNTIME_MODE, STATE_BACKEND
@@ -45,11 +44,12 @@ from zmflow.runtime.channels import (
     RemoteChannel,
     TaskCanceledError,
 )
-from zmflow.runtime.interruption import is_importing, raise_in_thread
-from zmflow.runtime.job_parameters import job_parameters
+from zmflow.runtime.interruption import Interruptions
 from zmflow.runtime.metric_sampler import MetricSampler
+from zmflow.runtime.runtime_context import runtime_context
 from zmflow.runtime.shipped_code import install_classes, load_chain
 from zmflow.runtime.source_loop import EnumeratorFailedError, SourceLoop
+from zmflow.runtime.stopping import StoppedWithSavepointError, Stopping
 from zmflow.runtime.task_accumulators import TaskAccumulators
 from zmflow.runtime.task_checkpoints import TaskCheckpoints
 from zmflow.runtime.task_environment import TaskEnvironment
@@ -90,8 +90,7 @@ class Task:
             for gate, channels in enumerate(deployment.gate_channels)
         ]
         self.canceled = False
-        self._interruptible = False
-        self._interrupting = threading.Lock()
+        self._interruptions = Interruptions(TaskCanceledError)
         self._settings = settings
         self._environment = environment
         self._outputs = TaskOutputs(deployment, [], settings)
@@ -104,8 +103,13 @@ class Task:
             [channel for gate in self.gates for channel in gate],
             lambda message: environment.checkpoint_reply(self, message),
         )
+        self._finished = False  # the chain has handed out what was kept
+        self._all_said = False  # the outputs have ended
         self._reader: SourceReader[Any, Any] | None = None
         self._deferred: deque[tuple[Any, Any]] = deque()  # what came while an operator waited
+        self._stopping = Stopping(
+            self.mailbox, self._deferred, _raise_if_ending, self._notified, self._releases
+        )
         self._hosts: list[OperatorHost] = []
         self.accumulators = TaskAccumulators()
         self._alignment: SourceAlignment | None = None
@@ -148,14 +152,8 @@ class Task:
         self._outputs.cancel()
 
     def interrupt(self) -> None:
-        """Raise inside user code that has not returned since the task was cancelled.
-
-        Not while it imports: an interrupted import can leave a module's lock taken for ever, for all threads.
-        """
-        with self._interrupting:
-            ident = self._thread.ident
-            if self._interruptible and ident is not None and not is_importing(ident):
-                raise_in_thread(ident, TaskCanceledError)
+        """Raise inside user code that has not returned since the task was cancelled."""
+        self._interruptions.interrupt(self._thread.ident)
 
     def fail(self, error: BaseException) -> None:
         """Let the task fail with an error from another thread."""
@@ -215,7 +213,7 @@ class Task:
             self._environment.report(self, "INITIALIZING", None)
             spec = load_chain(self.deployment.operators)
             install_classes(spec.classes)
-            self._interruptible = True
+            self._interruptions.allow()
             self._build(spec)
             chain = self._chain
             assert chain is not None
@@ -223,56 +221,44 @@ class Task:
             if self._checkpoints.has_finished:
                 self._outputs.finish()
             else:
-                if chain.source is not None:
-                    self._run_source(chain)
-                    chain.event(Watermark(MAX_WATERMARK))
-                else:
-                    self._run_input(chain)  # ends with MAX_WATERMARK as well
-                chain.finish()
-                self._metrics.ask_gauges()
-                self._outputs.finish()
-                self._await_checkpoint(chain)
+                self._work(chain)
         except BaseException:
-            self._end_interruptions()
+            self._interruptions.end()
             try:
                 self._close(completed=False)
             except Exception as error:  # noqa: BLE001 - what led here is the error to report
                 self._log.error("closing a failed task failed too", why=repr(error))
             raise
-        self._end_interruptions()
+        self._interruptions.end()
         self._close(completed=True)
         self.accumulators.pack_last()
 
-    def _end_interruptions(self) -> None:
-        """From here on the task ends by itself; an interrupt under way must not hit the cleaning up."""
-        ended = False
-        while not ended:
-            try:
-                with self._interrupting:
-                    self._interruptible = False
-                    raise_in_thread(threading.get_ident(), None)
-                ended = True
-            except TaskCanceledError:
-                continue  # it was under way already; there is none after it
+    def _work(self, chain: Chain) -> None:
+        """Until the input has ended, or a savepoint that stops the job is complete."""
+        try:
+            if chain.source is not None:
+                self._run_source(chain)
+                chain.event(Watermark(MAX_WATERMARK))
+            else:
+                self._run_input(chain)  # ends with MAX_WATERMARK as well
+            self._finish_chain(chain)
+            self._outputs.finish()
+            self._all_said = True
+            self._await_checkpoint(chain)
+        except StoppedWithSavepointError:
+            if not self._all_said:
+                self._outputs.finish()
+            self._stopping.read_to_end(self._input)
+
+    def _finish_chain(self, chain: Chain) -> None:
+        chain.finish()
+        self._finished = True
+        self._metrics.ask_gauges()
 
     def _build(self, spec: ChainSpec) -> None:
         deployment = self.deployment
-        context = RuntimeContext(
-            job_id=deployment.job_id,
-            job_name=deployment.job_name,
-            task_name=deployment.vertex_name,
-            operator_name="",
-            subtask_index=deployment.subtask_index,
-            parallelism=deployment.parallelism,
-            max_parallelism=deployment.max_parallelism,
-            attempt_number=deployment.attempt_number,
-            host=self._environment.host,
-            managed_memory_bytes=deployment.managed_memory,
-            external_resources=self._environment.external_resources,
-            job_parameters=job_parameters(self._settings),
-            cached_files=self._environment.cached_files,
-            accumulators=self.accumulators.registered,
-            metric_group=self._metrics.group,
+        context = runtime_context(
+            deployment, self._settings, self._environment, self.accumulators.registered, self._metrics.group
         )
         self._outputs.open(spec, context)
         self._slices = SliceSize(self._outputs.slice_target_ms)
@@ -366,10 +352,24 @@ class Task:
 
     def _aligned(self, chain: Chain, alignment: Alignment) -> None:
         """What has become of alignment: take a snapshot, let channels go on."""
-        if alignment.take is not None:
+        barrier = alignment.take
+        if barrier is not None:
+            if barrier.kind == "drain" and not self._finished:
+                self._drain(chain)
             self._checkpoints.take(chain, self._outputs, alignment)
         if alignment.resumes:
             self._checkpoints.resume(self._deferred)
+        if barrier is not None and barrier.kind in ("stop", "drain"):
+            self._stopping.stand_still(barrier)
+
+    def _drain(self, chain: Chain) -> None:
+        """Let event time go to its end, and hand out what was kept, before a savepoint for good."""
+        if chain.source is not None:
+            chain.event(Watermark(MAX_WATERMARK))
+        for gate, channels in enumerate(self.deployment.gate_channels):
+            for index in range(channels):
+                self._take_events(chain, self._valves.finished(gate, index))
+        self._finish_chain(chain)
 
     def _await_checkpoint(self, chain: Chain) -> None:
         """Stay until what was prepared at the end of the input is part of a complete checkpoint."""
@@ -418,13 +418,17 @@ class Task:
             assert self._chain is not None
             self._aligned(self._chain, self._checkpoints.triggered(item))
         elif isinstance(item, NotifyCheckpoint):
-            assert self._chain is not None
-            self._aligned(self._chain, self._checkpoints.notified(self._chain, self._reader, item))
+            self._notified(item)
         elif item is self.accumulators:
             item.pack_running()
         for host in self._hosts:
             if item is host:
                 host.notify()
+
+    def _notified(self, notice: NotifyCheckpoint) -> None:
+        """A checkpoint is complete, or was given up."""
+        assert self._chain is not None
+        self._aligned(self._chain, self._checkpoints.notified(self._chain, self._reader, notice))
 
     def _next_item(self, until: float | None = None) -> tuple[Any, Any]:
         """The next item of the mailbox; while it waits, flushes outputs and lets timers fire that are due.

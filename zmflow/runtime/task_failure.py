@@ -7,7 +7,7 @@ from pathlib import Path
 
 import zmflow
 from zmflow.config.options import SLOT_MEMORY_LIMIT
-from zmflow.errors import ProtocolError, ZmflowError
+from zmflow.errors import ProtocolError, RestoreError, ZmflowError
 from zmflow.protocol.messages import TaskFailure
 
 __all__ = ["describe_failure"]
@@ -37,7 +37,7 @@ def describe_failure(
     else:
         summary = f"{where} failed: {_last_line(error)}"
     return TaskFailure(
-        kind="engine" if engine else "user",
+        kind="restore" if isinstance(error, RestoreError) else "engine" if engine else "user",
         summary=_clip(summary),
         host=host,
         vertex_name=vertex_name,

@@ -12,11 +12,17 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import ClassVar, Literal, NoReturn, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from zmflow.config import Settings
-from zmflow.errors import CheckpointFileMissingError, CheckpointStorageError, ConfigurationError
+from zmflow.errors import (
+    CheckpointFileDamagedError,
+    CheckpointFileMissingError,
+    CheckpointStorageError,
+    ConfigurationError,
+)
 from zmflow.plugins import load_plugin
 from zmflow.protocol.checkpoints import LOCATION_SIZE_MAX_BYTES
 
@@ -28,6 +34,7 @@ __all__ = [
     "UNFINISHED",
     "CheckpointStorage",
     "Operation",
+    "absolute_location",
     "check_range",
     "join_location",
     "open_storage",
@@ -231,6 +238,15 @@ def _refuse(text: str, reason: str, hint: str = _LOCATIONS) -> NoReturn:
     raise ConfigurationError(f"The location of checkpoints {reason}.", detail=repr(text), hint=hint)
 
 
+def absolute_location(text: str) -> str:
+    """The location that a person means who writes a path: relative ones begin at the current directory.
+
+    >>> absolute_location("savepoints").endswith("/savepoints"), absolute_location("s3://bucket/savepoints")
+    (True, 's3://bucket/savepoints')
+    """
+    return text if _URL.match(text) else str(Path(text).expanduser().absolute())
+
+
 def join_location(base: str, *parts: str) -> str:
     """The location of a directory below another one. What is behind the ``?`` of a URL stays.
 
@@ -273,7 +289,7 @@ def check_range(place: str, found: int, offset: int, size: int | None) -> int:
     """How many bytes a read gets from a file that has ``found`` bytes.
 
     Raises:
-        CheckpointStorageError: the file is shorter.
+        CheckpointFileDamagedError: the file is shorter.
 
     >>> check_range("/mnt/chk-1/state", 100, 60, None)
     40
@@ -281,7 +297,7 @@ def check_range(place: str, found: int, offset: int, size: int | None) -> int:
     wanted = max(found - offset, 0) if size is None else size
     if offset < 0 or wanted < 0 or offset + wanted > found:
         upto = "" if size is None else f" {size} bytes"
-        raise CheckpointStorageError(
+        raise CheckpointFileDamagedError(
             "A checkpoint file is shorter than it should be.",
             detail=f"{place} has {found} bytes; asked for{upto} from byte {offset}.",
             hint="It is damaged: begin from another checkpoint.",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ import lz4.block
 import msgspec
 import xxhash
 
-from zmflow.errors import StateError
+from zmflow.errors import CheckpointStorageError, StateError
 from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
 
@@ -127,7 +127,7 @@ class PickledState:
         for _, frozen in self._frozen:
             frozen.close()
 
-    def joined(self, file: memoryview) -> PickledState:
+    def with_file(self, file: memoryview) -> PickledState:
         """The same with the state in a file, which another process has made."""
         reader = StateFileReader(
             lambda offset, size: bytes(file[offset : offset + size]), len(file), "a snapshot"
@@ -146,6 +146,13 @@ class PickledState:
         """Whether some of it goes to every subtask when it is restored."""
         union = f"operator.{OperatorStateMode.UNION.value}"
         return any(chunk.entry.kind == union for _, chunks in self._operators for chunk in chunks)
+
+    def joined(self, other: PickledState) -> PickledState:
+        """This and more: of an operator that both have, the chunks of both."""
+        chunks: dict[str, list[_Raw]] = {}
+        for operator_id, own in (*self._operators, *other._operators):
+            chunks.setdefault(operator_id, []).extend(own)
+        return PickledState(list(chunks.items()), [*self._frozen, *other._frozen])
 
     def parts(self) -> Iterator[bytes]:
         """The bytes of the file, in pieces; once, if something is frozen."""
@@ -343,8 +350,40 @@ class StateFileReader:
             if entry.kind in _OPERATOR_KINDS
         ]
 
+    def copied(self, without: Collection[tuple[str, str]] = ()) -> PickledState:
+        """All of it as it is, without knowing the classes of what is in it.
+
+        Args:
+            without: pairs of operator and state that are left out.
+        """
+        return PickledState(
+            [
+                (
+                    operator_id,
+                    [
+                        _Raw(entry, self._pickled(entry))
+                        for entry in entries
+                        if (operator_id, entry.name) not in without
+                    ],
+                )
+                for operator_id, entries in self.operators.items()
+            ]
+        )
+
     def _load(self, entry: ChunkEntry) -> Any:
-        what = f"state {entry.name!r}, key groups {entry.first_group} to {entry.last_group}"
+        try:
+            return pickle.loads(self._pickled(entry))
+        except (StateError, CheckpointStorageError):
+            raise
+        except Exception as error:
+            raise StateError(
+                f"State in {self._where} cannot be read: {error}",
+                detail=f"{_place_of(entry)}.",
+                hint="The classes of what is kept must be where they were when the checkpoint was taken.",
+            ) from error
+
+    def _pickled(self, entry: ChunkEntry) -> bytes:
+        what = _place_of(entry)
         if entry.stored_bytes < 0 or entry.offset < 0 or entry.offset + entry.stored_bytes > self._end:
             raise self._damaged(f"{what}: outside of the file")
         stored = self._read(entry.offset, entry.stored_bytes)
@@ -355,16 +394,13 @@ class StateFileReader:
             if not 0 <= entry.raw_bytes <= CHUNK_SIZE_MAX_BYTES:
                 raise self._damaged(f"{what}: {entry.raw_bytes} bytes")
             data = lz4.block.decompress(stored, uncompressed_size=entry.raw_bytes)
-        try:
-            return pickle.loads(data)
-        except Exception as error:
-            raise StateError(
-                f"State in {self._where} cannot be read: {error}",
-                detail=f"{what}.",
-                hint="The classes of what is kept must be where they were when the checkpoint was taken.",
-            ) from error
+        return data
 
     def _damaged(self, why: str) -> StateError:
         return StateError(
             f"The state file {self._where} is damaged.", detail=f"{why}.", hint="Use an older checkpoint."
         )
+
+
+def _place_of(entry: ChunkEntry) -> str:
+    return f"state {entry.name!r}, key groups {entry.first_group} to {entry.last_group}"

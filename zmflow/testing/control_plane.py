@@ -16,6 +16,7 @@ from typing import TypeVar
 from zmflow.config import Settings
 from zmflow.coordination.dispatcher import Dispatcher
 from zmflow.coordination.effects import (
+    CheckpointLoaded,
     CheckpointStored,
     DeadlinePassed,
     DiscardCheckpoint,
@@ -27,6 +28,7 @@ from zmflow.coordination.effects import (
     GiveUp,
     JobManagerLost,
     KillWorker,
+    LoadCheckpoint,
     Log,
     MessageReceived,
     PeerGone,
@@ -332,6 +334,8 @@ class ControlPlane:
                 self._send(effect)
             elif isinstance(effect, StoreCheckpoint):
                 self._post("jm", "storage", lambda order=effect: self._store(order))  # type: ignore[misc]
+            elif isinstance(effect, LoadCheckpoint):
+                self._post("jm", "storage", lambda order=effect: self._load(order))  # type: ignore[misc]
             elif isinstance(effect, DiscardCheckpoint):
                 self._post("jm", "storage", lambda order=effect: self._discard(order))  # type: ignore[misc]
 
@@ -341,6 +345,16 @@ class ControlPlane:
         if not self.storage_error:
             self.stored[order.location] = order.metadata
         answer = CheckpointStored(order.job_id, order.checkpoint_id, self.storage_error)
+        self._post("storage", "jm", lambda: self._dispatch(answer))
+
+    def _load(self, order: LoadCheckpoint) -> None:
+        metadata = self.stored.get(order.location)
+        records = (
+            [] if metadata is None else [o for v in metadata.vertices if any(v.subtasks) for o in v.operators]
+        )
+        stateful = frozenset(record.operator_id for record in records)
+        error = "" if metadata is not None else "there is none"
+        answer = CheckpointLoaded(order.job_id, order.location, metadata, stateful, error)
         self._post("storage", "jm", lambda: self._dispatch(answer))
 
     def _discard(self, order: DiscardCheckpoint) -> None:

@@ -380,6 +380,16 @@ class _Submission:
     def cancel(self) -> None:
         """The test says what happens."""
 
+    def trigger_savepoint(self, savepoint_directory: str | None = None) -> str:  # noqa: ARG002
+        raise ZmflowError("A program in a JobHarness takes no savepoints of its job.")
+
+    def stop_with_savepoint(
+        self,
+        advance_to_end_of_event_time: bool,  # noqa: ARG002
+        savepoint_directory: str | None = None,  # noqa: ARG002
+    ) -> str:
+        raise ZmflowError("A program in a JobHarness takes no savepoints of its job.")
+
     def get_job_execution_result(self) -> JobExecutionResult:
         return JobExecutionResult("0" * 32, 0)
 

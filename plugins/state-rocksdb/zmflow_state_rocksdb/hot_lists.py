@@ -174,5 +174,3 @@ class HotLists(StateTable):
         living = [pair for pair in elements if pair[1] > deadline]
         if len(living) < len(elements):
             self[entry] = living
-
-

@@ -35,9 +35,7 @@ class SweptExpiry(Expiry):
         processing_time: the clock.
     """
 
-    def __init__(
-        self, config: StateTtlConfig, table: StateTable, processing_time: Callable[[], int]
-    ) -> None:
+    def __init__(self, config: StateTtlConfig, table: StateTable, processing_time: Callable[[], int]) -> None:
         super().__init__(config, table.layout.kind, Groups(), processing_time)
         if config.cleanup_strategies.get_rocksdb_compact_filter_cleanup_strategy() is not None:
             self.entries_per_access = self.entries_per_access or ENTRIES_PER_ACCESS

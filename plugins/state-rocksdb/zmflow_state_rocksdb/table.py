@@ -64,7 +64,9 @@ class TableHome:
         self.group_of = group_of
         self.objects_bytes = objects_bytes
         self.tables = 0
-        self.sequence = itertools.count()  # numbers the pieces of all lists, so that nobody must look for the last
+        self.sequence = (
+            itertools.count()
+        )  # numbers the pieces of all lists, so that nobody must look for the last
 
 
 class StateTable(ABC):
@@ -121,7 +123,9 @@ class StateTable(ABC):
         expiry = self.expiry
         return expiry.deadline() if expiry is not None and expiry.in_snapshots else None
 
-    def restore(self, batch: WriteBatch, group: int, entry: tuple[Any, Any, Any], timed: bool, now: int) -> None:
+    def restore(
+        self, batch: WriteBatch, group: int, entry: tuple[Any, Any, Any], timed: bool, now: int
+    ) -> None:
         """Write an entry of a snapshot."""
         key, namespace, held = entry
         if self.timed is None:
@@ -142,15 +146,11 @@ class StateTable(ABC):
         for group in self.groups:
             batch = database.batch()
             for key, namespace, held, _ in layout.entries(database.scan(layout.group(group))):
-                changed = (
-                    with_times(layout.kind, held, now) if timed else without_times(layout.kind, held)
-                )
+                changed = with_times(layout.kind, held, now) if timed else without_times(layout.kind, held)
                 place = layout.place(group, key, namespace)
                 for record, _ in database.scan(place) if layout.kind is StateKind.LIST else ():
                     batch.delete(record)
-                for record, value in layout.records(
-                    group, key, namespace, changed, next(self.home.sequence)
-                ):
+                for record, value in layout.records(group, key, namespace, changed, next(self.home.sequence)):
                     batch.put(record, value)
             database.write(batch)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zmflow.coordination.checkpoint_coordinator import CheckpointAnswer
+from zmflow.coordination.savepoints import SavepointRequest
 from zmflow.protocol.checkpoints import SnapshotMetrics, StateFile
 from zmflow.protocol.messages import (
     AwaitsCheckpoint,
@@ -14,6 +14,7 @@ from zmflow.protocol.messages import (
     CoordinatorSnapshot,
     NotifyCheckpoint,
     Refused,
+    SavepointDone,
     TaskStateChanged,
     TriggerCheckpoint,
 )
@@ -491,10 +492,12 @@ def test_a_savepoint_is_taken_beside_a_checkpoint_and_restores_nobody():
     job = cluster.dispatcher._jobs.find("j1")
     cluster.advance(500)
     turn = cluster.dispatcher._turn(cluster.now_ms, "test")
-    assert job.checkpoints.trigger(turn, "savepoint", "/s/1", "wish") == ""
+    wisher = cluster.add_client("wisher")
+    wish = SavepointRequest(wisher.peer, 7, stops=False)
+    assert job.checkpoints.trigger(turn, "savepoint", "/s/1", wish) == ""
     assert [(r.kind, r.location) for r in checkpoints(cluster)][1] == ("savepoint", "/s/1")
     acknowledge(cluster, "a", 2)
-    assert job.checkpoints.take_answers() == [CheckpointAnswer("wish", 2, "/s/1", "")]
+    assert wisher.last(SavepointDone) == SavepointDone(1, 7, "j1", 2, "/s/1")
     assert list(cluster.stored) == ["/s/1"]
     assert states(cluster) == [(1, "TASKS"), (2, "COMPLETED")]
     assert notified(cluster) == []
@@ -514,11 +517,13 @@ def test_a_savepoint_that_is_given_up_says_why():
     run(cluster, graph([vertex("a")], settings=hourly))
     job = cluster.dispatcher._jobs.find("j1")
     turn = cluster.dispatcher._turn(cluster.now_ms, "test")
-    assert job.checkpoints.trigger(turn, "savepoint", "/s/1", 5) == ""
+    wisher = cluster.add_client("wisher")
+    wish = SavepointRequest(wisher.peer, 7, stops=False)
+    assert job.checkpoints.trigger(turn, "savepoint", "/s/1", wish) == ""
     worker = holder(cluster, "a")
     declined = CheckpointDeclined(0, worker.allocation_id, attempt_of(worker, "a"), 1, "no")
     cluster.from_worker(worker, declined)
     cluster.settle()
     why = "vertex a (1/1) could not take part: no"
-    assert job.checkpoints.take_answers() == [CheckpointAnswer(5, 1, "/s/1", why)]
+    assert wisher.last(SavepointDone) == SavepointDone(1, 7, "j1", 1, "/s/1", why, False)
     assert status(cluster).summary.state == "RUNNING"

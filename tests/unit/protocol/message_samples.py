@@ -186,4 +186,9 @@ SAMPLES: list[m.Message] = [
     m.CheckpointStatistics(3, 7, "9f", _CHECKPOINTS, [_RECORD]),
     StoreJobFile(3, "9f", _JOB_FILE),
     DropJobFiles(3, "9f"),
+    m.TriggerSavepoint(3, 7, "9f", "/s", "drain"),
+    m.SavepointBegun(3, 7, "9f", 9, "/s/savepoint-9f-01"),
+    m.SavepointDone(3, 7, "9f", 9, "/s/savepoint-9f-01", "it was late", False),
+    m.RescaleJob(3, 7, "9f", 4),
+    m.RescaleDone(3, 7, "9f", 4, "too few slots"),
 ]

@@ -109,6 +109,24 @@ class JobClient:
         self._client.cancel()
         return CompletableFuture(lambda: None)
 
+    def trigger_savepoint(
+        self,
+        savepoint_directory: str | None = None,
+        format: object = None,  # noqa: ARG002
+    ) -> CompletableFuture[str]:
+        """A savepoint, taken when ``result`` is called: where it is. There is one format."""
+        return CompletableFuture(lambda: self._client.trigger_savepoint(savepoint_directory))
+
+    def stop_with_savepoint(
+        self,
+        advance_to_end_of_event_time: bool,
+        savepoint_directory: str | None = None,
+        format: object = None,  # noqa: ARG002
+    ) -> CompletableFuture[str]:
+        """The job is stopped with a savepoint when ``result`` is called: where it is."""
+        stop = self._client.stop_with_savepoint
+        return CompletableFuture(lambda: stop(advance_to_end_of_event_time, savepoint_directory))
+
     def get_accumulators(self) -> CompletableFuture[dict[str, Any]]:
         """The job's accumulators by name, at the time ``result`` is called."""
         return CompletableFuture(self._client.get_accumulators)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zmflow.coordination.job_master import CANCELLATION_MARGIN_MS
+from zmflow.coordination.task_cancellation import CANCELLATION_MARGIN_MS
 from zmflow.protocol.messages import (
     ClusterStatus,
     DrainTaskManager,
