@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import shutil
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +31,7 @@ from zmflow.api.execution import JobClient
 from zmflow.connectors import Encoder, FileSink, RollingPolicy
 from zmflow.errors import JobFailedError
 from zmflow.runtime.job_client import RemoteJobClient
+from zmflow.state.reader import SnapshotWriter
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180), pytest.mark.xdist_group("savepoints")]
 
@@ -229,3 +234,44 @@ def test_a_running_job_is_rescaled_and_writes_what_it_would_have(tmp_path: Path)
     job.get_job_execution_result()
     job.close()
     assert written(tmp_path) == expected()
+
+
+def test_a_job_begins_with_state_that_no_job_has_written(tmp_path: Path) -> None:
+    """Counts go on from those of the savepoint that was made from pairs."""
+    writer = SnapshotWriter()
+    writer.keyed_state("counts", "count", dict.fromkeys(range(KEYS), 1_000).items())
+    path = writer.write(str(tmp_path / "made"))
+    job = begin(tmp_path, 2, path, records=50)
+    job.get_job_execution_result()
+    job.close()
+    counts = {line for line in written(tmp_path) if line.startswith("count")}
+    assert counts == {f"count {key} {1_000 + n}" for key in range(1, KEYS) for n in range(1, 8)} | {
+        f"count 0 {1_000 + n}" for n in range(1, 8)
+    } | {"count 1 1008"}
+
+
+def test_the_tour_of_the_readme(tmp_path: Path) -> None:
+    """Every command does what the README says, on real daemons."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (tour,) = re.findall(r"^```sh\n(.*?)^```$", readme, flags=re.MULTILINE | re.DOTALL)
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("ZMFLOW_")}
+    environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    tour = tour.replace("zmflow cluster start", "zmflow cluster start -D jobmanager.rpc.port=0")
+    try:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", tour],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+    finally:
+        subprocess.run(["zmflow", "cluster", "stop"], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^Sum +counts .* reduce +reduce +3 ", done.stdout, flags=re.MULTILINE), done.stdout
+    assert re.search(r"^Sum +counts +restored +2 +", done.stdout, flags=re.MULTILINE), done.stdout
+    assert "runs at parallelism 4." in done.stdout
+    assert len(list((tmp_path / "savepoints").iterdir())) == 2

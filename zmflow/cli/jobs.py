@@ -50,7 +50,8 @@ def cluster_client(
 
 
 def find_job(jobs: list[JobSummary], wanted: str) -> str:
-    """The id of the job that ``wanted`` names: its id, a unique beginning of it, or a unique name.
+    """The id of the job that ``wanted`` names: its id, a unique beginning of it, or a name: a unique one, or
+    that of one job which has not ended and of others which have.
 
     Raises:
         ConfigurationError: no such job, or more than one.
@@ -58,6 +59,8 @@ def find_job(jobs: list[JobSummary], wanted: str) -> str:
     matches = [job for job in jobs if job.job_id == wanted] or [
         job for job in jobs if job.job_id.startswith(wanted) or job.name == wanted
     ]
+    if len(matches) > 1 and all(job.name == wanted for job in matches):
+        matches = [job for job in matches if job.state not in ("FINISHED", "FAILED", "CANCELED")] or matches
     if len(matches) == 1:
         return matches[0].job_id
     if matches:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zmflow.cli.jobs import cluster_client, find_job
 from zmflow.cli.options import Definitions, JobManagerAddress, Json
 from zmflow.cli.output import print_json, print_lines
+
+if TYPE_CHECKING:
+    from zmflow.protocol.checkpoints import CheckpointKind
+    from zmflow.runtime.client import ClusterClient
 
 __all__ = ["rescale", "savepoint", "stop"]
 
@@ -82,7 +86,7 @@ def rescale(
     Example: zmflow rescale 3f2a -p 8
     """
     with cluster_client(definitions, jobmanager) as client:
-        job_id = find_job(client.list_jobs(), job)
+        job_id = _once_it_runs(client, job)
         client.rescale(job_id, parallelism)
     if as_json:
         print_json({"job_id": job_id, "parallelism": parallelism})
@@ -90,10 +94,26 @@ def rescale(
         print_lines([f"Job {job_id} runs at parallelism {parallelism}."])
 
 
+def _once_it_runs(client: ClusterClient, job: str) -> str:
+    """The id of a job, all of whose tasks run, or which has ended: who has just started it need not wait."""
+    from zmflow.runtime.client import ENDED_STATES
+
+    job_id = find_job(client.list_jobs(), job)
+    for status in client.watch(job_id):
+        summary = status.summary
+        if summary.state in ENDED_STATES or (
+            summary.tasks_running
+            and summary.tasks_running + summary.tasks_finished == summary.tasks_total
+            and summary.state == "RUNNING"
+        ):
+            break
+    return job_id
+
+
 def _take(
     job: str,
     directory: str | None,
-    kind: str,
+    kind: CheckpointKind,
     definitions: list[str] | None,
     jobmanager: str | None,
     *,
@@ -102,8 +122,8 @@ def _take(
     from zmflow.state.checkpoint_storage import absolute_location
 
     with cluster_client(definitions, jobmanager) as client:
-        job_id = find_job(client.list_jobs(), job)
-        location = client.savepoint(job_id, absolute_location(directory) if directory else "", kind)  # type: ignore[arg-type]
+        job_id = _once_it_runs(client, job)
+        location = client.savepoint(job_id, absolute_location(directory) if directory else "", kind)
     if as_json:
         print_json({"job_id": job_id, "location": location})
     else:
