@@ -35,9 +35,7 @@ class SweptExpiry(Expiry):
         processing_time: the clock.
     """
 
-    def __init__(
-        self, config: StateTtlConfig, table: StateTable, processing_time: Callable[[], int]
-    ) -> None:
+    def __init__(self, config: StateTtlConfig, table: StateTable, processing_time: Callable[[], int]) -> None:
         super().__init__(config, table.layout.kind, Groups(), processing_time)
         if config.cleanup_strategies.get_rocksdb_compact_filter_cleanup_strategy() is not None:
             self.entries_per_access = self.entries_per_access or ENTRIES_PER_ACCESS
@@ -83,6 +81,6 @@ class SweptExpiry(Expiry):
             self._position = None if group >= 2**16 else PREFIX.pack(group, number)
             return 0
         found = list(islice(table.home.database.scan(PREFIX.pack(group, number), first[0]), most))
-        go_on = table.expire_stored(found, deadline)
-        self._position = found[-1][0] + b"\0" if go_on is None else go_on
+        table.expire_stored(found, deadline)
+        self._position = found[-1][0] + b"\0"
         return len(found)
