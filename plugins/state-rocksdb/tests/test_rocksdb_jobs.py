@@ -16,6 +16,7 @@ import pytest
 from zmflow import (
     KeyedProcessFunction,
     ListStateDescriptor,
+    MapFunction,
     MapStateDescriptor,
     RuntimeContext,
     StreamExecutionEnvironment,
@@ -29,6 +30,21 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 RECORDS = 20_000
 KEYS = 500
 LAST = 3
+
+
+class Paced(MapFunction):
+    """Lets the input last until the failure."""
+
+    def __init__(self, directory: Path) -> None:
+        self._failed = directory / "failed"
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self._restored = self._failed.exists()
+
+    def map(self, value: int) -> int:
+        if not self._restored:
+            time.sleep(0.0005)
+        return value
 
 
 class Counting(KeyedProcessFunction):
@@ -56,7 +72,6 @@ class Counting(KeyedProcessFunction):
                 if self._kills:
                     os.kill(os.getpid(), signal.SIGKILL)
                 raise ValueError("once")
-            time.sleep(0.0005)  # so that the input lasts until then
         count = (self.count.value() or 0) + 1
         self.count.update(count)
         self.last.update([*self.last.get(), value][-LAST:])
@@ -84,7 +99,7 @@ def run_dir() -> Iterator[Path]:
     """A short path, as sockets need it."""
     with tempfile.TemporaryDirectory(prefix="zt") as directory:
         yield Path(directory)
-        assert list(Path(directory).iterdir()) == [], "something is left behind"
+        assert [str(path) for path in Path(directory).rglob("rocksdb-*")] == [], "a database is left behind"
 
 
 @pytest.mark.parametrize("kills", [False, True])
@@ -105,7 +120,8 @@ def test_a_failed_job_goes_on_with_the_state_of_its_checkpoint(
     }
     with environment_context(Settings().with_values(texts, "test")):
         env = StreamExecutionEnvironment.get_execution_environment()
-        numbers = env.from_sequence(1, RECORDS).key_by(lambda number: number % KEYS)
+        paced = env.from_sequence(1, RECORDS).map(Paced(tmp_path))
+        numbers = paced.key_by(lambda number: number % KEYS)
         numbers.process(Counting(tmp_path, kills=kills)).add_sink(Lines(tmp_path, run_dir))
         env.execute("counts")
     assert (tmp_path / "failed").exists()
