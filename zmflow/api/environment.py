@@ -49,11 +49,13 @@ from zmflow.config.options import (
     PARALLELISM_DEFAULT,
     PYTHON_FILES,
     RUNTIME_MODE,
+    STATE_BACKEND,
 )
 from zmflow.errors import JobGraphError
 from zmflow.graph.alignment import unaligned_nodes
 from zmflow.graph.job_graph import JobGraph
 from zmflow.graph.job_graph_generator import JobProperties, generate_job_graph
+from zmflow.graph.managed_memory import using_state_backends
 from zmflow.graph.plan import execution_plan
 from zmflow.graph.sharing import check_one_specification
 from zmflow.graph.stream_graph import GraphDefaults, StreamGraph, build_stream_graph
@@ -418,6 +420,8 @@ class StreamExecutionEnvironment(EnvironmentSettings, EnvironmentSources):
     def _job_graph(self, job_name: str) -> tuple[JobGraph, dict[str, CacheFill]]:
         graph = self._stream_graph()
         mode, settings = self._runtime_mode(), self._settings
+        if mode == "STREAMING" and settings[STATE_BACKEND] != STATE_BACKEND.default_text:
+            graph = using_state_backends(graph)  # in BATCH mode state is on the heap
         _validate(graph, checkpoints=mode == "STREAMING" and settings[CHECKPOINT_INTERVAL] > 0)
         if settings[RUNTIME_MODE] != mode:
             settings = settings.with_values({RUNTIME_MODE.key: mode}, _PROGRAM)

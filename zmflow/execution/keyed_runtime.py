@@ -10,7 +10,6 @@ from zmflow.execution.records_by_key import HELD_BYTES_DEFAULT, RecordsByKey
 from zmflow.execution.stream_operator import OperatorContext
 from zmflow.graph.managed_memory import STATE_BACKEND
 from zmflow.state.backend import BUILT_IN, BackendContext, KeyedStateBackend, load_state_backend
-from zmflow.state.chunks import group_snapshots
 from zmflow.state.keys import key_group_range
 from zmflow.state.snapshots import KeyGroupSnapshot
 
@@ -29,7 +28,7 @@ def keyed_runtime(context: OperatorContext) -> tuple[RuntimeContext, KeyedStateB
     backend = backend_for(BUILT_IN, runtime, context.processing_time) if make is None else make(runtime)
     if context.restored is not None:
         groups = backend.key_groups
-        for snapshot in group_snapshots(context.restored.keyed, groups, backend.max_parallelism):
+        for snapshot in context.restored.backend_state(groups, backend.max_parallelism):
             backend.restore(snapshot.group, snapshot)
     return replace(runtime, keyed_state=backend), backend
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from zmflow.state.chunks import KeyedChunk
+from zmflow.state.chunks import KeyedChunk, group_snapshots
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
+from zmflow.state.snapshots import KeyGroupSnapshot
 
 __all__ = ["RestoredOperator", "SnapshotContext"]
 
@@ -20,11 +21,20 @@ class RestoredOperator:
         checkpoint_id: the checkpoint.
         keyed: what it holds for the key groups of this subtask.
         operator: the share of this subtask of the operator state.
+        by_group: more of what it holds for keys, one list for each key group; it may be too much to be in
+            memory at once.
     """
 
     checkpoint_id: int
     keyed: list[KeyedChunk] = field(default_factory=list)
     operator: list[OperatorStateSnapshot] = field(default_factory=list)
+    by_group: Iterable[list[KeyedChunk]] = ()
+
+    def backend_state(self, groups: range, max_parallelism: int) -> Iterator[KeyGroupSnapshot]:
+        """What the state backend held, one key group after the other."""
+        yield from group_snapshots(self.keyed, groups, max_parallelism)
+        for chunks in self.by_group:
+            yield from group_snapshots(chunks, groups, max_parallelism)
 
     def of_kind(self, kind: str) -> list[KeyedChunk]:
         """The chunks of one kind."""

@@ -16,10 +16,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from zmflow.graph.partitioners import HashPartitioner
 
 if TYPE_CHECKING:
     from zmflow.graph.job_graph import JobGraph, JobVertex
+    from zmflow.graph.stream_graph import StreamGraph
 
 __all__ = [
     "OPERATOR",
@@ -28,6 +32,7 @@ __all__ = [
     "WEIGHT_MAX",
     "managed_memory_shares",
     "share_bytes",
+    "using_state_backends",
     "vertex_weights",
 ]
 
@@ -42,6 +47,17 @@ WEIGHT_MAX = 2**31 - 1
 _UNIT = 2**52
 """Shares are whole multiples of 1/2^52, rounded down: such floats add up without error, so the shares of
 a slot never come to more than 1."""
+
+
+def using_state_backends(graph: StreamGraph) -> StreamGraph:
+    """The graph with STATE_BACKEND declared for all operators of keyed streams: their backends use it."""
+    nodes = dict(graph.nodes)
+    for edge in graph.edges:
+        if isinstance(edge.partitioner, HashPartitioner):
+            node = nodes[edge.target]
+            weights = {**node.managed_memory_weights, STATE_BACKEND: 1}
+            nodes[edge.target] = replace(node, managed_memory_weights=weights)
+    return replace(graph, nodes=nodes)
 
 
 def vertex_weights(operators: Iterable[Mapping[str, int]]) -> dict[str, int]:

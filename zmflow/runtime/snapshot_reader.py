@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 from zmflow.config import Settings
 from zmflow.errors import (
     CheckpointFileDamagedError,
@@ -12,10 +15,11 @@ from zmflow.errors import (
 from zmflow.execution.operator_snapshots import RestoredOperator
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.state.checkpoint_storage import open_storage
-from zmflow.state.chunks import KeyedChunk
+from zmflow.state.chunks import STATE_KINDS, KeyedChunk
 from zmflow.state.keys import key_group_range
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot, redistribute
 from zmflow.state.snapshot_files import open_state_file
+from zmflow.state.state_file import ChunkEntry, StateFileReader
 
 __all__ = ["read_restored"]
 
@@ -29,10 +33,8 @@ def read_restored(
         RestoreError: a file is missing or damaged, or holds what cannot be read.
         CheckpointStorageError: a file cannot be read now.
     """
-    try:
+    with _restoring():
         return _read(deployment, operator_id, settings)
-    except (StateError, CheckpointFileDamagedError, CheckpointFileMissingError) as error:
-        raise RestoreError(error.message, detail=error.detail, hint=error.hint) from error
 
 
 def _read(deployment: TaskDeployment, operator_id: str, settings: Settings) -> RestoredOperator | None:
@@ -45,8 +47,19 @@ def _read(deployment: TaskDeployment, operator_id: str, settings: Settings) -> R
     groups = key_group_range(deployment.subtask_index, deployment.max_parallelism, deployment.parallelism)
     storage = open_storage(restore.location, settings) if restore.location else None
     keyed: list[KeyedChunk] = []
+    later: dict[int, list[tuple[StateFileReader, ChunkEntry]]] = {}
     for file in of_operator.keyed:
-        keyed += open_state_file(file, storage).keyed(operator_id, groups, deployment.max_parallelism)
+        reader = open_state_file(file, storage)
+        for entry in reader.keyed_entries(operator_id, groups):
+            if entry.kind in STATE_KINDS and entry.first_group == entry.last_group:
+                later.setdefault(entry.first_group, []).append((reader, entry))
+            else:
+                keyed.append(reader.chunk(entry).within(groups, deployment.max_parallelism))
+    by_group = _ByGroup([later[group] for group in sorted(later)])
+    if any(chunk.kind in STATE_KINDS for chunk in keyed):
+        # A group's state must be whole when it is restored.
+        keyed += [chunk for chunks in by_group for chunk in chunks]
+        by_group = _ByGroup(())
     held: list[list[OperatorStateSnapshot]] = [
         [] if file is None else open_state_file(file, storage).operator(operator_id)
         for file in of_operator.operator
@@ -61,4 +74,25 @@ def _read(deployment: TaskDeployment, operator_id: str, settings: Settings) -> R
         operator += redistribute(everybodys, deployment.parallelism)[deployment.subtask_index]
     else:
         operator = redistribute(held, deployment.parallelism)[deployment.subtask_index]
-    return RestoredOperator(restore.checkpoint_id, keyed, operator)
+    return RestoredOperator(restore.checkpoint_id, keyed, operator, by_group)
+
+
+class _ByGroup:
+    """Reads the chunks of one key group after the other."""
+
+    def __init__(self, groups: Sequence[list[tuple[StateFileReader, ChunkEntry]]]) -> None:
+        self._groups = groups
+
+    def __iter__(self) -> Iterator[list[KeyedChunk]]:
+        for entries in self._groups:
+            with _restoring():
+                chunks = [reader.chunk(entry) for reader, entry in entries]
+            yield chunks
+
+
+@contextmanager
+def _restoring() -> Iterator[None]:
+    try:
+        yield
+    except (StateError, CheckpointFileDamagedError, CheckpointFileMissingError) as error:
+        raise RestoreError(error.message, detail=error.detail, hint=error.hint) from error

@@ -18,7 +18,8 @@ CheckpointReply: TypeAlias = CheckpointAcknowledged | CheckpointDeclined | Await
 
 
 class TaskEnvironment(Protocol):
-    """What the worker offers a task. ``state_dir``, which need not exist, is removed after the worker's end."""
+    """What the worker offers a task. ``state_dir``, which need not exist, is removed after the worker's
+    end."""
 
     host: str
     external_resources: Mapping[str, Sequence[int]]

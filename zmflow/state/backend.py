@@ -79,7 +79,8 @@ class BackendContext:
     """What a task has for a backend that keeps state outside of Python's memory.
 
     Args:
-        directory: files go into it. Its own worker uses it and nobody else; it need not exist yet. What is left
+        directory: files go into it. Its own worker uses it and nobody else; it need not exist yet. What is
+        left
             there when the worker is killed is removed.
         memory_bytes: what all backends of the slot share; 0: nothing was set aside.
     """

@@ -6,6 +6,7 @@ call ``update`` or ``put``: other backends keep copies.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -161,6 +162,13 @@ class _Table:
         self._declared = True
         if config is not None and self.expiry is None:
             self.expiry = Expiry(config, self.kind, self.groups, processing_time)
+            if config.cleanup_strategies.compact_filter is not None:
+                warnings.warn(
+                    f"The state {descriptor.name!r} is on the heap, which compacts no files: "
+                    "cleanup_in_rocksdb_compact_filter() has no effect.",
+                    UserWarning,
+                    stacklevel=2,
+                )
         self._set_timed(config is not None, processing_time)
 
     def check_kind(self, name: str, kind: StateKind) -> None:

@@ -6,7 +6,6 @@ configuration is not part of snapshots: state restored under another one follows
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -261,15 +260,10 @@ class _Builder:
         query_time_after_num_entries: int = 1000,
         periodic_compaction_time: TtlDuration = timedelta(days=30),
     ) -> _Builder:
-        """For backends that compact their files. The others clean up as without it."""
+        """For the RocksDB backend. On the heap it has no effect, and says so: cleaning up is as without
+        it."""
         self._compact_filter = _RocksdbCompactFilterCleanupStrategy(
             query_time_after_num_entries, periodic_compaction_time
-        )
-        # Python shows a warning once for each place; there is no backend yet that would take it up.
-        warnings.warn(
-            "No state backend compacts files yet: cleanup_in_rocksdb_compact_filter() has no effect.",
-            UserWarning,
-            stacklevel=2,
         )
         return self
 

@@ -1,11 +1,11 @@
 """``RocksDBKeyedStateBackend``: keyed state in a database on the disk of the worker.
 
-What is used often is in memory, the rest is on disk: state may be larger than memory. The disk is a place to put
-things, not a place to find them again: after a failure state comes from the checkpoint, and the database goes
-with its backend.
+What is used often is in memory, the rest is on disk: state may be larger than memory. The disk is a place to
+put things, not a place to find them again: after a failure state comes from the checkpoint, and the database
+goes with its backend.
 
-As on the heap, do not change in place what was read without calling ``update`` or ``put``: whether such a change
-is kept depends on what is in memory.
+As on the heap, do not change in place what was read without calling ``update`` or ``put``: whether such a
+change is kept depends on what is in memory.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from zmflow_state_rocksdb.table import StateTable, TableHome
 __all__ = ["RocksDBKeyedStateBackend"]
 
 KNOWN_KEYS_MAX = 2**15
-"""Keys whose group is remembered: finding it takes a twentieth of the time of hashing the key. Twice the entries
-of a state that may wait."""
+"""Keys whose group is remembered: finding it takes a twentieth of the time of hashing the key. Twice the
+entries of a state that may wait."""
 
 BATCH_SIZE_BYTES = 2**20
 """State that is restored is written in pieces of this size."""

@@ -40,8 +40,8 @@ class Reader(Protocol):
 
 
 def scan(reader: Reader, prefix: bytes, begin: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-    """Keys that begin with ``prefix``, in order, with their values; from ``begin`` on. It shows what there was
-    when it began, whatever is written meanwhile."""
+    """Keys that begin with ``prefix``, in order, with their values; from ``begin`` on. It shows what there
+    was when it began, whatever is written meanwhile."""
     options = ReadOptions()
     options.set_iterate_upper_bound(after(prefix))
     found = reader.iter(options)

@@ -4,17 +4,17 @@ A key of the database is::
 
     key group u16 | state id u16 | key | namespace | rest
 
-all numbers big endian, so that what belongs together is side by side. Key and namespace are *parts*: their size,
-u32, and their canonical bytes, so that objects Python calls equal are one part. A state without namespaces has
-no such part. What follows is the map key, as a part, or the number of a piece of a list.
+all numbers big endian, so that what belongs together is side by side. Key and namespace are *parts*: their
+size, u32, and their canonical bytes, so that objects Python calls equal are one part. A state without
+namespaces has no such part. What follows is the map key, as a part, or the number of a piece of a list.
 
-Canonical bytes do not always say which object they came from: ``1`` and ``1.0`` have the same ones. Where they
-do not, the objects are pickled in front of the value. A value is::
+Canonical bytes do not always say which object they came from: ``1`` and ``1.0`` have the same ones. Where
+they do not, the objects are pickled in front of the value. A value is::
 
     flags u8 | size of the pickled objects u32, and these, where flags has OBJECTS | the value
 
-marshalled where it is plain, because that takes a third of the time of pickling. The database never outlives its
-process, so the format of marshal, which is another one in each Python, is as good as any.
+marshalled where it is plain, because that takes a third of the time of pickling. The database never outlives
+its process, so the format of marshal, which is another one in each Python, is as good as any.
 """
 
 from __future__ import annotations

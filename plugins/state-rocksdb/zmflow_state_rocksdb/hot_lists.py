@@ -158,7 +158,7 @@ class HotLists(StateTable):
         if entry in self._dirty:
             self._expire(entry, deadline)
 
-    def expire_stored(self, records: list[tuple[bytes, bytes]], deadline: int) -> bytes | None:
+    def expire_stored(self, records: list[tuple[bytes, bytes]], deadline: int) -> None:
         seen = b""
         for record, value in records:
             if seen and record.startswith(seen):
@@ -167,7 +167,6 @@ class HotLists(StateTable):
             if any(pair[1] <= deadline for pair in pairs):
                 seen = record[: self.layout.place_end(record)]
                 self._expire(self._entry(*self.layout.owner(record, objects)), deadline)
-        return None
 
     def _expire(self, entry: Any, deadline: int) -> None:
         elements = self._read(entry).elements

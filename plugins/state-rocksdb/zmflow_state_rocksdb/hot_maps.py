@@ -1,4 +1,4 @@
-"""``HotMaps``: a state that holds a map for each key and namespace; the database has a record for each entry."""
+"""``HotMaps``: a map for each key and namespace; the database has a record for each entry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from zmflow_state_rocksdb.table import UNKNOWN, StateTable, TableHome
 __all__ = ["HotMaps"]
 
 REMOVED_ONE_BY_ONE_MAX = 1000
-"""Larger maps are removed as a range. Many such ranges slow down every search near them, so small ones are not."""
+"""Larger maps are removed as a range. Many such ranges slow down every search near them, so small ones are
+not."""
 
 
 class _HotMap:
@@ -191,7 +192,7 @@ class HotMaps(StateTable):
             for map_key in [key for key in hot.changed if _expired(hot.entries[key], deadline)]:
                 hot.entries[map_key] = MISSING
 
-    def expire_stored(self, records: list[tuple[bytes, bytes]], deadline: int) -> bytes | None:
+    def expire_stored(self, records: list[tuple[bytes, bytes]], deadline: int) -> None:
         for record, value in records:
             held, objects = unpack(value)
             if held[1] > deadline:
@@ -201,7 +202,6 @@ class HotMaps(StateTable):
             hot = self._dirty.get(entry)
             if hot is None or map_key not in hot.changed:
                 self.write(entry, map_key, MISSING)
-        return None
 
 
 def _expired(pair: Any, deadline: int) -> bool:

@@ -13,7 +13,7 @@ __all__ = ["HotValues"]
 
 
 class HotValues(StateTable):
-    """Used as a dict of objects by key, or by key and namespace. MISSING stands for what is known to be absent."""
+    """Used as a dict of objects by key, or by key and namespace. MISSING stands for what is not there."""
 
     def __init__(self, layout: StateLayout, home: TableHome, key_groups: range) -> None:
         super().__init__(layout, home, key_groups)
@@ -101,11 +101,10 @@ class HotValues(StateTable):
         if held is not MISSING and held[1] <= deadline:
             self[entry] = MISSING
 
-    def expire_stored(self, records: list[tuple[bytes, bytes]], deadline: int) -> bytes | None:
+    def expire_stored(self, records: list[tuple[bytes, bytes]], deadline: int) -> None:
         for record, value in records:
             held, objects = unpack(value)
             if held[1] <= deadline:
                 entry = self._entry(*self.layout.owner(record, objects))
                 if entry not in self._dirty:
                     self[entry] = MISSING
-        return None

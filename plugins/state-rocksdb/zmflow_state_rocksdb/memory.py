@@ -1,13 +1,13 @@
 """``SlotMemory``: the memory that all databases of a worker process share.
 
-Flink's rules divide it: a third is the most that databases may hold unwritten, and counts against the cache of
-blocks, which has the rest. A part is taken off first for the Python objects that are kept in front.
+Flink's rules divide it: a third is the most that databases may hold unwritten, and counts against the cache
+of blocks, which has the rest. A part is taken off first for the Python objects that are kept in front.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from rocksdict import Cache, WriteBufferManager
 
@@ -20,8 +20,8 @@ MEMORY_MIN_BYTES = 4 * 2**20
 """With less, every write would make a file."""
 
 OBJECTS_PART = 0.3
-"""What is kept as Python objects. They are ten times as quick to reach as bytes in the cache, and take five times
-the room."""
+"""What is kept as Python objects. They are ten times as quick to reach as bytes in the cache, and take five
+times the room."""
 
 WRITE_BUFFER_RATIO = 0.5
 """Flink's ``state.backend.rocksdb.memory.write-buffer-ratio``; the cache is divided so that both fit."""
@@ -52,14 +52,13 @@ class SlotMemory:
         self.buffer_bytes = min(WRITE_BUFFER_MAX_BYTES, buffers // 2)
 
     @classmethod
-    def acquire(cls, size_bytes: int) -> Self:
+    def acquire(cls, size_bytes: int) -> SlotMemory:
         """The memory of this process, for one more backend; ``release`` it."""
         with cls._lock:
             shared = cls._shared
             if shared is None:
                 shared = cls._shared = cls(size_bytes)
             shared._users += 1
-            assert isinstance(shared, cls)
             return shared
 
     def release(self) -> None:

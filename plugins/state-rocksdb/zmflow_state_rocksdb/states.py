@@ -1,4 +1,4 @@
-"""The state objects of the backend. Those that hold one object are the heap's, on a table instead of a dict."""
+"""The state objects of the backend. Those that hold one object are the heap's, on a table, not a dict."""
 
 from __future__ import annotations
 

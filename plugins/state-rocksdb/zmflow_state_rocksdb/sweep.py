@@ -81,6 +81,6 @@ class SweptExpiry(Expiry):
             self._position = None if group >= 2**16 else PREFIX.pack(group, number)
             return 0
         found = list(islice(table.home.database.scan(PREFIX.pack(group, number), first[0]), most))
-        go_on = table.expire_stored(found, deadline)
-        self._position = found[-1][0] + b"\0" if go_on is None else go_on
+        table.expire_stored(found, deadline)
+        self._position = found[-1][0] + b"\0"
         return len(found)

@@ -1,9 +1,9 @@
 """``StateTable``: one state of a backend: what of it is in memory, and how it gets into the database.
 
-Python objects that are used stay in memory, and what is written reaches the database only when there is too much
-of it, or when a snapshot is taken: a record that changes the state of a key that was used lately costs no
-pickling and no call of the database. How much may stay follows from the memory there is and from what entries
-were measured to take.
+Python objects that are used stay in memory, and what is written reaches the database only when there is too
+much of it, or when a snapshot is taken: a record that changes the state of a key that was used lately costs
+no pickling and no call of the database. How much may stay follows from the memory there is and from what
+entries were measured to take.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ UNKNOWN: Any = object()
 """Stands for what memory does not know; it may be in the database."""
 
 ENTRIES_MAX = 2**14
-"""Most entries of a state that wait to be written: writing them takes some 30 ms, and so long a checkpoint may
-hold a task up."""
+"""Most entries of a state that wait to be written: writing them takes some 30 ms, and so long a checkpoint
+may hold a task up."""
 
 ENTRIES_MIN = 16
 
@@ -39,7 +39,7 @@ CHECKED_EVERY = 64
 """So many new entries wait between two looks at how large they are."""
 
 GENERATIONS = 3
-"""Entries in memory are those that wait, those used lately, and those used before: each as many as may wait."""
+"""In memory are entries that wait, those used lately, and those used before: each as many as may wait."""
 
 ENTRY_BYTES = 250
 """What a Python object, its key and their places in dicts take at least."""
@@ -64,9 +64,7 @@ class TableHome:
         self.group_of = group_of
         self.objects_bytes = objects_bytes
         self.tables = 0
-        self.sequence = (
-            itertools.count()
-        )  # numbers the pieces of all lists, so that nobody must look for the last
+        self.sequence = itertools.count()  # numbers the pieces of all lists: nobody must look for the last
 
 
 class StateTable(ABC):
@@ -173,9 +171,8 @@ class StateTable(ABC):
         """Remove what has expired of an entry, if it still waits."""
 
     @abstractmethod
-    def expire_stored(self, records: list[tuple[bytes, bytes]], deadline: int) -> bytes | None:
-        """Remove what has expired of records, where nothing newer waits; what to go on from, where that is not
-        behind them."""
+    def expire_stored(self, records: list[tuple[bytes, bytes]], deadline: int) -> None:
+        """Remove what has expired of records, where nothing newer waits."""
 
     def _entry(self, key: Any, namespace: Any) -> Any:
         return (key, namespace) if self.layout.namespaced else key
@@ -191,7 +188,7 @@ class StateTable(ABC):
         except Exception as error:
             raise StateError(
                 f"The state {self.layout.name!r} cannot be written for the key {key!r:.80}: {error}",
-                hint="Keep plain data in state: numbers, text, tuples, lists, dicts, dataclasses of a module.",
+                hint="Keep plain data in state: numbers, text, tuples, lists, dicts, dataclasses.",
             ) from error
 
     def _has_room(self, waiting: int, newest: Any) -> bool:

@@ -77,12 +77,10 @@ def test_defaults_are_flinks() -> None:
 
 def test_what_is_chosen_is_what_is_built() -> None:
     """Each method of the builder, by itself and by its long form."""
-    with pytest.warns(UserWarning, match="cleanup_in_rocksdb_compact_filter"):
-        compacting = StateTtlConfig.new_builder(1).cleanup_in_rocksdb_compact_filter(
-            1000, Duration.of_days(1)
-        )
     config = (
-        compacting.set_ttl(7)
+        StateTtlConfig.new_builder(1)
+        .cleanup_in_rocksdb_compact_filter(1000, Duration.of_days(1))
+        .set_ttl(7)
         .update_ttl_on_create_and_write()
         .update_ttl_on_read_and_write()
         .never_return_expired()
