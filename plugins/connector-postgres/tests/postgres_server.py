@@ -17,8 +17,7 @@ DEADLINE_S = 60
 
 
 def programs() -> Path | None:
-    """The directory of ``initdb`` and ``postgres``: of the newest version there is, in Debian's place or on the
-    path."""
+    """Where ``initdb`` and ``postgres`` are, of the newest version."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if found:
         return found[-1].parent

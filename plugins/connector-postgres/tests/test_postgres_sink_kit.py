@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from postgres_server import PostgresServer
+from zmflow_connector_postgres import PostgresSink
 
 from zmflow.testing.sink_tests import SinkPlace, SinkTests
-from zmflow_connector_postgres import PostgresSink
 
 NUMBERS = itertools.count()
 

@@ -75,7 +75,10 @@ class PartitionReader(SourceReader[T, Partition], Generic[T]):
         while True:
             if self._partition is None:
                 if not self._partitions:
-                    return EndOfInput.END if self._no_more_splits else None
+                    if not self._no_more_splits:
+                        return None
+                    self._disconnect()
+                    return EndOfInput.END
                 self._partition = self._partitions.popleft()
             try:
                 rows = self._read_on(self._partition)

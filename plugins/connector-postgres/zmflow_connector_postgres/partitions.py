@@ -73,6 +73,14 @@ class Scan:
 
     def rows_of(self, partition: Partition) -> tuple[sql.Composed, list[Any]]:
         """The statement that reads a partition in the order of its column, and its parameters."""
+        where, values = self._where(partition)
+        if self.columns is None:
+            names: sql.Composable = sql.SQL("q.*")
+        else:
+            names = sql.SQL(", ").join(sql.Identifier("q", name) for name in self.columns)
+        return self.select(names, where + sql.SQL(" ORDER BY ") + self.column), values
+
+    def _where(self, partition: Partition) -> tuple[sql.Composed, list[Any]]:
         column = self.column
         conditions: list[sql.Composable] = []
         values: list[Any] = []
@@ -91,12 +99,7 @@ class Scan:
         restrict("<=" if partition.closed else "<", partition.upper)
         if not conditions:
             conditions.append(column + sql.SQL(" IS NOT NULL"))
-        where = sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions)
-        if self.columns is None:
-            names: sql.Composable = sql.SQL("q.*")
-        else:
-            names = sql.SQL(", ").join(sql.Identifier("q", name) for name in self.columns)
-        return self.select(names, where + sql.SQL(" ORDER BY ") + column), values
+        return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions), values
 
     @property
     def column(self) -> sql.Composed:
@@ -136,23 +139,25 @@ class Scan:
     ) -> list[Partition]:
         """So many partitions, or fewer; with bounds only what is between them, both included."""
         is_even = self.partition_type(database, connection) in _EVEN_TYPES
-        low, high = lower, upper
-        if count > 1 and (low is None or high is None):
-            both = sql.SQL("min({0}), max({0})").format(self.column)
-            found = connection.execute(self.select(both, sql.SQL("")), []).fetchone() or (None, None)
-            low = found[0] if low is None else low
-            high = found[1] if high is None else high
-        inner: list[Any] = []
-        if count > 1 and low is not None and high is not None:
-            even = bounds_between(low, high, count) if is_even else None
-            inner = self._quantiles(connection, count) if even is None else even
-        return cut(inner, lower, upper)
+        inner = None
+        if count > 1 and is_even:
+            low, high = lower, upper
+            if low is None or high is None:
+                both = sql.SQL("min({0}), max({0})").format(self.column)
+                found = connection.execute(self.select(both, sql.SQL("")), []).fetchone() or (None, None)
+                low = found[0] if low is None else low
+                high = found[1] if high is None else high
+            inner = [] if low is None or high is None else bounds_between(low, high, count)
+        if count > 1 and inner is None:
+            inner = self._quantiles(connection, count, Partition(lower, upper, closed=True))
+        return cut(inner or (), lower, upper)
 
-    def _quantiles(self, connection: Connection, count: int) -> list[Any]:
+    def _quantiles(self, connection: Connection, count: int, of: Partition) -> list[Any]:
         """Values that have as many rows between them, for types that one cannot divide."""
+        where, values = self._where(of)
         what = sql.SQL("percentile_disc(%s::float8[]) WITHIN GROUP (ORDER BY {})").format(self.column)
         fractions = [place / count for place in range(1, count)]
-        row = connection.execute(self.select(what, sql.SQL("")), [fractions]).fetchone()
+        row = connection.execute(self.select(what, where), [fractions, *values]).fetchone()
         return [value for value in (row[0] if row else None) or () if value is not None]
 
 
