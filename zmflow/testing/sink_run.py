@@ -145,10 +145,14 @@ class SinkRun:
 
     # -- its end ------------------------------------------------------------------------------------
 
-    def finish(self) -> None:
-        """The input ends: the last checkpoint, where there are any, and all is closed."""
+    def end_input(self) -> None:
+        """The input ends, and the last checkpoint has not come yet."""
         for subtask in self.subtasks:
             subtask.finish()
+
+    def finish(self) -> None:
+        """The input ends: the last checkpoint, where there are any, and all is closed."""
+        self.end_input()
         if self._checkpoints:
             self.checkpoint()
             self.checkpoint()  # nothing may be left to do in the next

@@ -224,14 +224,12 @@ class SinkTests:
         at.write(run, 5)
         checkpoint = run.checkpoint()
         at.write(run, 5, 1)
-        for subtask in run.subtasks:
-            subtask.finish()
+        run.end_input()
         run.fail()
         at.goes_back_to(5)
         run = SinkRun(at.sink, 2, checkpoint, attempt=1)
         at.write(run, 5)
-        for subtask in run.subtasks:
-            subtask.finish()
+        run.end_input()
         checkpoint = run.barrier()  # complete, and nobody heard of it
         run.kill()
         SinkRun(at.sink, 1, checkpoint, attempt=2).finish()

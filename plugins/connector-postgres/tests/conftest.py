@@ -1,0 +1,37 @@
+"""One server for all tests of this directory, which run in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from postgres_server import PostgresServer, programs
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test here has real processes, and shares the server."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.integration)
+            item.add_marker(pytest.mark.xdist_group("postgres"))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    """It runs."""
+    binaries = programs()
+    if binaries is None:
+        pytest.skip("There is no PostgreSQL on this machine: install the Debian package postgresql.")
+    server = PostgresServer(binaries)
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def restarted(server: PostgresServer) -> Iterator[PostgresServer]:
+    """The server, for tests that stop it: afterwards it runs as before."""
+    yield server
+    server.stop()
+    server.start()
