@@ -493,10 +493,8 @@ class JobMaster:
             for slot in self.scheduler.pool:
                 held = self._resources.holder(slot.allocation_id)
                 assert held is None or held[1].state == "releasing", f"ended, keeps {slot.allocation_id}"
-        if self.state == "FINISHED":
-            assert self._executions.count("FINISHED") == self._executions.total
-        if self.state in ("FAILING", "FAILED"):
-            assert self.failure is not None, f"{self.state} without a cause"
+        assert self.state != "FINISHED" or self._executions.count("FINISHED") == self._executions.total
+        assert self.state not in ("FAILING", "FAILED") or self.failure is not None, "failed without a cause"
         if self.state == "RUNNING":
             assert self._restarts.pending is None, "RUNNING while it waits to restart"
             assert not self._executions.count("SCHEDULED"), "RUNNING while tasks wait"

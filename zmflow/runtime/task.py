@@ -47,6 +47,7 @@ from zmflow.runtime.channels import (
 from zmflow.runtime.interruption import Interruptions
 from zmflow.runtime.metric_sampler import MetricSampler
 from zmflow.runtime.runtime_context import runtime_context
+from zmflow.runtime.shell import wall_ms
 from zmflow.runtime.shipped_code import install_classes, load_chain
 from zmflow.runtime.source_loop import EnumeratorFailedError, SourceLoop
 from zmflow.runtime.stopping import StoppedWithSavepointError, Stopping
@@ -268,7 +269,7 @@ class Task:
             self._outputs.takers,
             partial(self._environment.emit_to_client, self),
             output_events=self._outputs.event_takers,
-            processing_time=_wall_ms,
+            processing_time=wall_ms,
             host_for=self._host_for,
             batch_mode=self._settings[RUNTIME_MODE] == "BATCH",
             state_backend=self._settings[STATE_BACKEND],
@@ -293,7 +294,7 @@ class Task:
     def _host_for(self, woken: Callable[[], None]) -> OperatorHost:
         from zmflow.runtime.async_loop import OperatorHost  # asyncio: only for those who use it
 
-        host = OperatorHost(woken, self.mailbox, self._deferred, _raise_if_ending, self._outputs, _wall_ms)
+        host = OperatorHost(woken, self.mailbox, self._deferred, _raise_if_ending, self._outputs, wall_ms)
         self._hosts.append(host)
         return host
 
@@ -455,14 +456,14 @@ class Task:
         wait_s = (due if until is None else min(due, until)) - time.perf_counter()
         timer_ms = self._chain.next_processing_time_ms() if self._chain is not None else None
         if timer_ms is not None:
-            wait_s = min(wait_s, (timer_ms - _wall_ms()) / 1000)
+            wait_s = min(wait_s, (timer_ms - wall_ms()) / 1000)
         return None if wait_s == float("inf") else max(0.0, wait_s)
 
     def _advance_time(self) -> None:
         chain = self._chain
         assert chain is not None
         timer_ms = chain.next_processing_time_ms()
-        if timer_ms is not None and timer_ms <= (now_ms := _wall_ms()):
+        if timer_ms is not None and timer_ms <= (now_ms := wall_ms()):
             chain.advance_processing_time(now_ms)
         self._metrics.ask_due_gauges()
 
@@ -494,8 +495,3 @@ def _raise_if_ending(item: Any) -> None:
         raise item
     if item is _CANCEL:
         raise TaskCanceledError
-
-
-def _wall_ms() -> int:
-    """Processing time: milliseconds since 1970."""
-    return time.time_ns() // 1_000_000

@@ -66,12 +66,11 @@ class Counting(KeyedProcessFunction):
         self._checkpoints += 1
 
     def process_element(self, value: int, ctx: Any) -> Iterator[tuple[Any, ...]]:
-        if not self._restored:
-            if self._checkpoints >= 2 and self._first:
-                self._failed.touch()
-                if self._kills:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                raise ValueError("once")
+        if not self._restored and self._checkpoints >= 2 and self._first:
+            self._failed.touch()
+            if self._kills:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ValueError("once")
         count = (self.count.value() or 0) + 1
         self.count.update(count)
         self.last.update([*self.last.get(), value][-LAST:])
