@@ -65,7 +65,7 @@ class RocksDBKeyedStateBackend(KeyedStateBackend):
     ) -> None:
         super().__init__(max_parallelism, key_groups, processing_time)
         context = context or BackendContext("")
-        self._memory: SlotMemory | None = SlotMemory.acquire(context.memory_bytes)
+        self._memory: SlotMemory | None = SlotMemory.acquire(self, context.memory_bytes)
         self._database = Database(context.directory, self._memory)
         self._known_keys: dict[Any, int] = {}
         self._tables: dict[tuple[str, bool], StateTable] = {}
@@ -194,7 +194,7 @@ class RocksDBKeyedStateBackend(KeyedStateBackend):
             for table in self._tables.values():
                 table.forget()
             self._database.close()
-            memory.release()
+            memory.release(self)
 
     def _not_ours(self, group: int, detail: str | None = None) -> StateError:
         groups = self.key_groups

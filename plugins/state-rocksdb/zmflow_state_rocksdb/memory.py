@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from typing import ClassVar
+from weakref import WeakSet
 
 from rocksdict import Cache, WriteBufferManager
 
@@ -45,30 +46,28 @@ class SlotMemory:
         self._objects_bytes = int(size * OBJECTS_PART)
         native = size - self._objects_bytes
         buffers = int(2 * native * WRITE_BUFFER_RATIO / 3)
-        self._users = 0
+        self._users: WeakSet[object] = WeakSet()  # one that nobody closes counts no longer than it lives
         self.cache = Cache(int((3 - WRITE_BUFFER_RATIO) * native / 3))
         self.buffers = WriteBufferManager.new_write_buffer_manager_with_cache(buffers, False, self.cache)
         # A buffer allocates an eighth of itself at once; half of all makes two fit, as one is being written.
         self.buffer_bytes = min(WRITE_BUFFER_MAX_BYTES, buffers // 2)
 
     @classmethod
-    def acquire(cls, size_bytes: int) -> SlotMemory:
-        """The memory of this process, for one more backend; ``release`` it."""
+    def acquire(cls, user: object, size_bytes: int) -> SlotMemory:
+        """The memory of this process, for one more backend; to be released."""
         with cls._lock:
             shared = cls._shared
-            if shared is None:
+            if shared is None or not shared._users:
                 shared = cls._shared = cls(size_bytes)
-            shared._users += 1
+            shared._users.add(user)
             return shared
 
-    def release(self) -> None:
+    def release(self, user: object) -> None:
         """A backend ends."""
         with self._lock:
-            self._users -= 1
-            if not self._users and SlotMemory._shared is self:
-                SlotMemory._shared = None
+            self._users.discard(user)
 
     @property
     def objects_bytes(self) -> int:
         """What one backend may keep as Python objects now: its share among those that live."""
-        return self._objects_bytes // max(1, self._users)
+        return self._objects_bytes // max(1, len(self._users))
