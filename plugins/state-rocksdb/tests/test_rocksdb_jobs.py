@@ -76,13 +76,8 @@ class Counting(KeyedProcessFunction):
         self._checkpoints += 1
 
     def process_element(self, value: int, ctx: Any) -> Iterator[tuple[Any, ...]]:
-<<<<<<< HEAD
-        if not self._restored and self._checkpoints >= 2 and self._first:
-            self._failed.touch()
-=======
         if self._first and self._checkpoints >= 2 and not self._restored:
             self._failed.write_text(json.dumps(sorted(databases())))
->>>>>>> rocksdb
             if self._kills:
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ValueError("once")
