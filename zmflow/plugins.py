@@ -10,7 +10,7 @@ from importlib import metadata
 
 from zmflow.errors import ConfigurationError
 
-__all__ = ["load_plugin", "plugin_names"]
+__all__ = ["load_plugin", "plugin_names", "plugin_packages"]
 
 
 def plugin_names(group: str) -> list[str]:
@@ -39,3 +39,14 @@ def load_plugin(group: str, name: str) -> object:
         detail="Known: " + (", ".join(plugin_names(group)) or "none") + ".",
         hint="Check the spelling, or install the package that brings it.",
     )
+
+
+def plugin_packages() -> set[str]:
+    """The packages that plugins of all groups are in: whoever runs jobs has them installed.
+
+    >>> "zmflow" in plugin_packages()
+    True
+    """
+    known = metadata.entry_points()
+    groups = [group for group in known.groups if group.startswith("zmflow.")]
+    return {entry.module.partition(".")[0] for group in groups for entry in known.select(group=group)}

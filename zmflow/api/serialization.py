@@ -17,6 +17,7 @@ from typing import Any
 
 from zmflow.errors import SerializationError
 from zmflow.graph.job_graph import ChainSpec
+from zmflow.plugins import plugin_packages
 
 __all__ = ["ChainSerializer", "chain_serializer", "modules_to_ship", "unpicklable_path"]
 
@@ -213,7 +214,8 @@ def _attributes(value: object) -> Iterator[tuple[str, object]]:
 def modules_to_ship(py_files: Sequence[Path] = ()) -> list[types.ModuleType]:
     """Loaded modules that a worker could not import: those under the script's and the current directory.
 
-    Not among them: what is installed, the standard library, zmflow itself, and what ``py_files`` bring.
+    Not among them: what is installed, the standard library, zmflow itself and its plugins, which may be installed
+    from a directory there, and what ``py_files`` bring.
     """
     roots = _script_directories()
     travelling = [path.resolve() for path in py_files]
@@ -228,7 +230,8 @@ def modules_to_ship(py_files: Sequence[Path] = ()) -> list[types.ModuleType]:
         if any(path == brought or brought in path.parents for brought in travelling):
             continue
         found.append(module)
-    return found
+    plugins = plugin_packages() if found else ()  # which reads the metadata of all that is installed
+    return [module for module in found if module.__name__.split(".")[0] not in plugins]
 
 
 _NEVER_SHIPPED = frozenset({"zmflow", "__main__", "__mp_main__"})

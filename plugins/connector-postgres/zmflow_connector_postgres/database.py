@@ -135,6 +135,14 @@ class Session:
             time.sleep(RETRY_DELAY_S * number)
         raise AssertionError
 
+    def begin(self, what: str, work: Callable[[Connection], R]) -> R:
+        """Do the first thing; when that fails the session is closed, because nobody else will."""
+        try:
+            return self.run(what, work)
+        except BaseException:
+            self.close()
+            raise
+
     def close(self) -> None:
         """End the connection; what was not committed is rolled back."""
         if self._connection is not None:

@@ -74,7 +74,7 @@ class UpsertWriter(RowWriter):
         self._flush_interval_ms = flush_interval_ms
         self._clock = processing_time
         self._due_ms: int | None = None
-        target = self._session.run(
+        target = self._session.begin(
             f"The sink cannot write to {options.name}.",
             lambda connection: options.resolve(database, connection),
         )

@@ -101,7 +101,7 @@ class TransactionWriter(RowWriter):
             )
             return connection, options.resolve(database, connection)
 
-        self._connection, target = self._session.run(f"The sink cannot write to {options.name}.", begin)
+        self._connection, target = self._session.begin(f"The sink cannot write to {options.name}.", begin)
         super().__init__(target, batch_rows)
 
     def prepare_commit(self) -> Sequence[PreparedTransaction]:

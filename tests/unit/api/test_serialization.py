@@ -208,6 +208,15 @@ def test_installed_modules_are_not_shipped(tmp_path: Path) -> None:
     assert __name__ not in {module.__name__ for module in modules_to_ship([Path(__file__).parent])}
 
 
+def test_plugins_are_not_shipped() -> None:
+    """Whoever runs jobs has them, though here they are installed from directories below the current one."""
+    plugin = pytest.importorskip("zmflow_checkpoint_obstore")
+    assert Path(plugin.__file__).is_relative_to(Path.cwd())
+    assert not {name for name in sys.modules if name.startswith("zmflow_checkpoint_obstore")} & {
+        module.__name__ for module in modules_to_ship()
+    }
+
+
 def test_directories_travel_as_archives(tmp_path: Path) -> None:
     """A package keeps its name, another directory stands for what is in it; bytes are reproducible."""
     package = tmp_path / "pack"
