@@ -426,11 +426,8 @@ class JobMaster:
         self._watchers.push_if_due(turn)
 
     def _give_up_cancelling(self, turn: Turn) -> None:
-        sentence = "Tasks did not report their end after cancellation; the job goes on without them."
-        turn.log("warning", sentence, job=self.job_id)
         slots = self._cancellation.give_up(turn)
-        place = "A worker whose tasks did not stop was given up."
-        self._lose(turn, slots, TaskFailure("worker", place))
+        self._lose(turn, slots, TaskFailure("worker", "A worker whose tasks did not stop was given up."))
         self._settle(turn)
 
     # -- clients and events between workers -------------------------------------------------------

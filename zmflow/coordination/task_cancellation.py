@@ -67,6 +67,8 @@ class TaskCancellation:
     def give_up(self, turn: Turn) -> list[PhysicalSlot]:
         """Take those that have not reported for ended. Returns the slots they were in: what became of their
         workers is not known, so they are not trusted with anything more."""
+        sentence = "Tasks did not report their end after cancellation; the job goes on without them."
+        turn.log("warning", sentence, job=self._scheduler.job_id)
         self.deadline_ms = None
         layout = self._scheduler.layout
         stuck = [e for e in layout.executions.executions() if e.state == "CANCELING"]

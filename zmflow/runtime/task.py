@@ -108,9 +108,8 @@ class Task:
         self._all_said = False  # the outputs have ended
         self._reader: SourceReader[Any, Any] | None = None
         self._deferred: deque[tuple[Any, Any]] = deque()  # what came while an operator waited
-        self._stopping = Stopping(
-            self.mailbox, self._deferred, _raise_if_ending, self._notified, self._releases
-        )
+        places = (self.mailbox, self._deferred)
+        self._stopping = Stopping(*places, _raise_if_ending, self._notified, self._releases)
         self._hosts: list[OperatorHost] = []
         self.accumulators = TaskAccumulators()
         self._alignment: SourceAlignment | None = None

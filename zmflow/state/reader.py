@@ -317,11 +317,11 @@ def _rewritten(
         fresh = pickle_state(
             OperatorSnapshot(o.record.operator_id, o.keyed[subtask], o.operator[subtask]) for o in operators
         )
-        state = kept.joined(fresh)
+        state = kept.with_more(fresh)
         if state.empty:
             files.append(None)
             continue
-        parts = state.parts()
+        parts = list(state.parts())
         size = sum(map(len, parts))
         if size < settings[INLINE_THRESHOLD]:
             files.append(StateFile("", size, b"".join(parts), state.has_union))

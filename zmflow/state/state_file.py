@@ -26,7 +26,7 @@ import lz4.block
 import msgspec
 import xxhash
 
-from zmflow.errors import CheckpointStorageError, StateError
+from zmflow.errors import StateError
 from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
 
@@ -147,12 +147,9 @@ class PickledState:
         union = f"operator.{OperatorStateMode.UNION.value}"
         return any(chunk.entry.kind == union for _, chunks in self._operators for chunk in chunks)
 
-    def joined(self, other: PickledState) -> PickledState:
+    def with_more(self, other: PickledState) -> PickledState:
         """This and more: of an operator that both have, the chunks of both."""
-        chunks: dict[str, list[_Raw]] = {}
-        for operator_id, own in (*self._operators, *other._operators):
-            chunks.setdefault(operator_id, []).extend(own)
-        return PickledState(list(chunks.items()), [*self._frozen, *other._frozen])
+        return PickledState([*self._operators, *other._operators], (*self._frozen, *other._frozen))
 
     def parts(self) -> Iterator[bytes]:
         """The bytes of the file, in pieces; once, if something is frozen."""
@@ -361,7 +358,7 @@ class StateFileReader:
                 (
                     operator_id,
                     [
-                        _Raw(entry, self._pickled(entry))
+                        _Raw(entry, self._stored(entry))
                         for entry in entries
                         if (operator_id, entry.name) not in without
                     ],
@@ -370,31 +367,28 @@ class StateFileReader:
             ]
         )
 
+    def _stored(self, entry: ChunkEntry) -> bytes:
+        if entry.stored_bytes < 0 or entry.offset < 0 or entry.offset + entry.stored_bytes > self._end:
+            raise self._damaged(f"{_place_of(entry)}: outside of the file")
+        stored = self._read(entry.offset, entry.stored_bytes)
+        if xxhash.xxh64_intdigest(stored) != entry.checksum:
+            raise self._damaged(f"{_place_of(entry)}: the checksum is wrong")
+        return stored
+
     def _load(self, entry: ChunkEntry) -> Any:
+        data = self._stored(entry)
+        if entry.stored_bytes != entry.raw_bytes:
+            if not 0 <= entry.raw_bytes <= CHUNK_SIZE_MAX_BYTES:
+                raise self._damaged(f"{_place_of(entry)}: {entry.raw_bytes} bytes")
+            data = lz4.block.decompress(data, uncompressed_size=entry.raw_bytes)
         try:
-            return pickle.loads(self._pickled(entry))
-        except (StateError, CheckpointStorageError):
-            raise
+            return pickle.loads(data)
         except Exception as error:
             raise StateError(
                 f"State in {self._where} cannot be read: {error}",
                 detail=f"{_place_of(entry)}.",
                 hint="The classes of what is kept must be where they were when the checkpoint was taken.",
             ) from error
-
-    def _pickled(self, entry: ChunkEntry) -> bytes:
-        what = _place_of(entry)
-        if entry.stored_bytes < 0 or entry.offset < 0 or entry.offset + entry.stored_bytes > self._end:
-            raise self._damaged(f"{what}: outside of the file")
-        stored = self._read(entry.offset, entry.stored_bytes)
-        if xxhash.xxh64_intdigest(stored) != entry.checksum:
-            raise self._damaged(f"{what}: the checksum is wrong")
-        data = stored
-        if entry.stored_bytes != entry.raw_bytes:
-            if not 0 <= entry.raw_bytes <= CHUNK_SIZE_MAX_BYTES:
-                raise self._damaged(f"{what}: {entry.raw_bytes} bytes")
-            data = lz4.block.decompress(stored, uncompressed_size=entry.raw_bytes)
-        return data
 
     def _damaged(self, why: str) -> StateError:
         return StateError(

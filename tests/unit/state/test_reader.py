@@ -72,6 +72,8 @@ def test_a_state_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
     assert dict(again.keyed_state("counts", "count")) == {key: -n for key, n in COUNTS.items()}
     assert list(again.keyed_state("counts", "seen")) == [("k1", [1, 2])]
     assert again.operators()[1].states == []
+    copy = SnapshotReader(SnapshotWriter(reader).write(str(tmp_path / "u")))
+    assert dict(copy.keyed_state("counts", "count")) == COUNTS, "what is compressed, too"
     assert dict(reader.keyed_state("counts", "count")) == COUNTS
 
 
