@@ -13,7 +13,7 @@ from zmflow.api.collect import CollectSink
 from zmflow.api.collections import CollectionSource, SequenceSource, split_range
 from zmflow.api.console import PrintSink
 from zmflow.api.functions import RuntimeContext
-from zmflow.api.sinks import WriterContext
+from zmflow.api.sinks import CommitRequest, WriterContext
 from zmflow.api.sources import BATCH_RECORDS_DEFAULT, EndOfInput, Source
 
 
@@ -117,14 +117,35 @@ def test_print_has_flinks_prefixes(
     assert capsys.readouterr().out == f"{expected}{prefix}c\n"
 
 
-def test_collect_sends_batches_and_the_end() -> None:
-    """Batches go to the client whole; the last call says that it is the last."""
-    sent: list[tuple[str, list[Any], bool]] = []
-    context = WriterContext(runtime_context(), lambda name, rows, end: sent.append((name, list(rows), end)))
-    writer = CollectSink("c").create_writer(context)
+@pytest.mark.parametrize("checkpoints", [False, True])
+def test_collect_sends_batches_and_the_end(checkpoints: bool) -> None:
+    """Batches go to the client whole; the last call says that it is the last. With checkpoints they count
+    when the client is told so."""
+    sent: list[tuple[str, list[Any], bool, bool]] = []
+    told: list[tuple[str, int, int, int]] = []
+
+    def send(name: str, rows: Sequence[Any], end: bool, transactional: bool) -> int:
+        sent.append((name, list(rows), end, transactional))
+        return len(sent) - 1
+
+    def commit(name: str, subtask: int, attempt: int, sequence: int) -> None:
+        told.append((name, subtask, attempt, sequence))
+
+    sink = CollectSink("c")
+    context = WriterContext(runtime_context(), send, checkpoints, commit_at_client=commit)
+    writer = sink.create_writer(context)
     writer.write_batch([1, 2])
     writer.write(3)
+    first = writer.prepare_commit()
     writer.flush(False)
+    assert list(writer.prepare_commit()) == []
     writer.flush(True)
+    last = writer.prepare_commit()
+    sink.create_committer().commit([CommitRequest(committable, 1) for committable in (*first, *last)])
     writer.close(True)
-    assert sent == [("c", [1, 2], False), ("c", [3], False), ("c", [], True)]
+    assert sent == [
+        ("c", [1, 2], False, checkpoints),
+        ("c", [3], False, checkpoints),
+        ("c", [], True, checkpoints),
+    ]
+    assert told == ([("c", 0, 0, 1), ("c", 0, 0, 2)] if checkpoints else [])

@@ -153,10 +153,6 @@ class TestParquetParts(_FileSinkTests):
 
     random_runs = 5
 
-    @pytest.fixture(autouse=True)
-    def _needs_pyarrow(self) -> None:
-        pytest.importorskip("pyarrow")
-
     def sink(self, directory: Path) -> FileSink[Any]:
         return ParquetFileSink(directory)
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from zmflow.connectors import ParquetFileSink, RollingPolicy
 from zmflow.errors import ConnectorError
 from zmflow.testing.sink_run import SinkRun
-
-pa = pytest.importorskip("pyarrow")
-parquet = pytest.importorskip("pyarrow.parquet")
 
 
 @dataclass

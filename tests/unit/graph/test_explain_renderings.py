@@ -7,7 +7,7 @@ from itertools import combinations
 
 import msgspec
 from dataflows import Dataflow, job_graph
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmflow.graph.explain import PlanDescription, describe, render_mermaid, render_svg, render_text
@@ -160,6 +160,7 @@ def test_any_name_makes_a_well_formed_picture(name: str) -> None:
     assert len(render_mermaid(plan).split("\n")) == 14
 
 
+@settings(deadline=None)  # a large plan takes its time on a busy machine
 @given(st.data())
 def test_boxes_never_overlap(data: st.DataObject) -> None:
     """Every box has its own place, inside the picture, and each arrow goes from left to right."""
