@@ -56,7 +56,9 @@ def test_the_readme_shows_what_its_jobs_print(tmp_path: Path, number: int) -> No
     """Each program of the README runs and prints the block below it."""
     script = tmp_path / "job.py"
     script.write_text(blocks(README, "python")[number])
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
     assert (done.stdout, done.returncode) == (blocks(README, "text")[number], 0), done.stderr
 
 
