@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.processes import wait_until
 from zmflow.config import Settings
 from zmflow.errors import AddressInUseError, ClusterError, ConfigurationError
 from zmflow.runtime import local_cluster
 from zmflow.runtime.client import ClusterClient
-from zmflow.runtime.run_directory import RunDirectory, remove_abandoned
+from zmflow.runtime.run_directory import RunDirectory, remove_abandoned, worker_directory
 
 pytestmark = pytest.mark.integration
 
@@ -170,3 +171,16 @@ def test_run_directory_of_a_living_process_is_kept(settings):
         assert len(remove_abandoned(settings)) == 1
         assert living.path.exists()
     assert not living.path.exists()
+
+
+def test_what_a_worker_left_is_removed_and_nothing_else(settings):
+    """Its TaskManager does that when it has ended: state on disk may be much."""
+    with RunDirectory(settings) as run:
+        of_one, of_other = (worker_directory(str(run.path), name) for name in ("a1", "a2"))
+        for directory in (of_one, of_other):
+            (directory / "rocksdb-x").mkdir(parents=True)
+            (directory / "rocksdb-x" / "000001.sst").write_bytes(bytes(1000))
+        run.worker_ended("a1")
+        run.worker_ended("never had any")
+        assert wait_until(lambda: not of_one.exists(), 30)
+        assert (of_other / "rocksdb-x" / "000001.sst").exists()

@@ -13,8 +13,14 @@ from zmflow.config import Settings
 from zmflow.config.options import CONSUMER_WEIGHTS
 from zmflow.coordination.slot_sharing import share_slots
 from zmflow.graph.job_graph import JobGraph, JobVertex
-from zmflow.graph.managed_memory import WEIGHT_MAX, managed_memory_shares, share_bytes
-from zmflow.graph.transformations import ChainingStrategy
+from zmflow.graph.managed_memory import (
+    WEIGHT_MAX,
+    managed_memory_shares,
+    share_bytes,
+    using_state_backends,
+)
+from zmflow.graph.partitioners import HashPartitioner
+from zmflow.graph.transformations import ChainingStrategy, Partitioned
 
 DEFAULT_WEIGHTS = Settings()[CONSUMER_WEIGHTS]
 
@@ -76,6 +82,17 @@ def test_weights_of_operators_reach_their_vertex() -> None:
     flow.sink(second, chaining=ChainingStrategy.HEAD)
     vertices = job_graph(flow.graph()).vertices
     assert [vertex.managed_memory_weights for vertex in vertices] == [{"OPERATOR": 3, "STATE_BACKEND": 1}, {}]
+
+
+def test_operators_of_keyed_streams_use_the_state_backends_pool() -> None:
+    """Flink declares it for them as well; those before and after do not."""
+    flow = Dataflow()
+    keyed = Partitioned(flow.map(flow.source()), HashPartitioner(hash))
+    counted = flow.map(keyed, "counts", managed_memory_weights={"OPERATOR": 2})
+    flow.sink(counted)
+    nodes = using_state_backends(flow.graph()).nodes.values()
+    declared = {node.name: node.managed_memory_weights for node in nodes if node.managed_memory_weights}
+    assert declared == {"counts": {"OPERATOR": 2, "STATE_BACKEND": 1}}
 
 
 weights_of_vertices = st.fixed_dictionaries(

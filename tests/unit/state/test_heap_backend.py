@@ -13,6 +13,7 @@ from zmflow.state.backend import load_state_backend
 from zmflow.state.descriptors import ValueStateDescriptor
 from zmflow.state.heap import HeapKeyedStateBackend
 from zmflow.state.keys import key_group
+from zmflow.state.ttl import StateTtlConfig
 
 
 def test_the_default_backend_is_the_heap() -> None:
@@ -79,3 +80,14 @@ def test_values_are_the_functions_own_objects() -> None:
     state.update(mine)
     assert state.value() is mine
     assert not backend.capabilities.copies_values
+
+
+def test_the_heap_says_that_it_compacts_no_files() -> None:
+    """Once for a state; what was chosen is for RocksDB."""
+    backend = HeapKeyedStateBackend(4, range(4), lambda: 0)
+    descriptor = ValueStateDescriptor[int]("value")
+    builder = StateTtlConfig.new_builder(1).cleanup_in_rocksdb_compact_filter()
+    descriptor.enable_time_to_live(builder.build())
+    with pytest.warns(UserWarning, match="'value' is on the heap"):
+        backend.get_state(descriptor)
+    backend.get_state(descriptor)
