@@ -250,7 +250,7 @@ def test_a_worker_that_dies_at_the_worst_moment_loses_nothing(
 
 
 class Gate(MapFunction[tuple[Any, ...], tuple[int]]):
-    """Passes numbers on; at leisure, which takes seconds and checkpoints tenths of one, until it is opened."""
+    """Passes numbers on; until it is opened at leisure, for seconds of many checkpoints."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

@@ -406,7 +406,7 @@ def test_a_subtask_that_restarts_alone_takes_nothing_from_the_others(
     run.write([("b", 1)], 1)
     run.barrier()
     runtime = RuntimeContext("5a" * 16, "job", "task", "sink", 0, 2, 128, 1, "host")
-    writer = exactly_once(server, table).create_writer(WriterContext(runtime, lambda *_: None, True))
+    writer = exactly_once(server, table).create_writer(WriterContext(runtime, lambda *_: 0, True))
     assert [name.split("/")[2] for name in server.prepared() if table in name] == ["1"]
     writer.write_batch([("a", 1)])
     writer.flush(False)
