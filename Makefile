@@ -36,6 +36,21 @@ $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml constraints.txt $(PLUGINS:%
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]' $(PLUGINS:%=-e '%[test]')
 	@touch $@ $(VENV)/.installed
 
+# A PostgreSQL server for the tests of its connector. Root installs it, without the server that Debian would
+# start; anybody else is told, and those tests are skipped.
+$(VENV)/.installed-servers: $(VENV)/.made
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; then :; \
+	elif [ "$$(id -u)" != 0 ]; then \
+	  echo "Without the Debian package postgresql the tests of the PostgreSQL connector are skipped."; \
+	else \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get -qq update; \
+	  apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends postgresql-common >/dev/null && \
+	  sed -i 's/^#*create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf && \
+	  apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends postgresql >/dev/null; \
+	fi
+	@touch $@
+
 demo: $(VENV)/.installed  ## Count the words of the standard library's sources on the embedded cluster.
 	$(BIN)/zmflow run -p 2 examples/word_count.py
 
@@ -45,7 +60,7 @@ lint: $(VENV)/.installed-dev  ## Style, format, types and the import contract.
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports
 
-test: lint  ## Everything CI runs: lint, then all tests, the ones with real processes included.
+test: lint $(VENV)/.installed-servers  ## Everything CI runs: lint, then all tests, the ones with real processes included.
 	$(BIN)/pytest -q -n 2 --dist loadgroup
 
 format: $(VENV)/.installed-dev  ## Let ruff format and fix what it can.

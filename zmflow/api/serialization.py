@@ -214,8 +214,8 @@ def _attributes(value: object) -> Iterator[tuple[str, object]]:
 def modules_to_ship(py_files: Sequence[Path] = ()) -> list[types.ModuleType]:
     """Loaded modules that a worker could not import: those under the script's and the current directory.
 
-    Not among them: what is installed, the standard library, zmflow itself and its plugins, which may be installed
-    from a directory there, and what ``py_files`` bring.
+    Not among them: what is installed, the standard library, zmflow itself and its plugins, which may be
+    installed from a directory there, and what ``py_files`` bring.
     """
     roots = _script_directories()
     travelling = [path.resolve() for path in py_files]

@@ -25,6 +25,7 @@ from zmflow import (
     StreamExecutionEnvironment,
 )
 from zmflow.api.environment import environment_context
+from zmflow.api.execution import JobClient
 from zmflow.api.sinks import WriterContext
 from zmflow.config import Settings
 
@@ -35,20 +36,33 @@ KEYS = 7
 TABLES = itertools.count()
 
 
+@pytest.fixture(autouse=True)
+def embedded() -> Iterator[None]:
+    """Jobs run on a cluster of their own."""
+    with environment_context(Settings().with_values({"execution.target": "embedded"}, "test")):
+        yield
+
+
 @pytest.fixture
-def env(tmp_path: Path) -> Iterator[StreamExecutionEnvironment]:
+def env(tmp_path: Path) -> StreamExecutionEnvironment:
     """Parallelism 2, a checkpoint every 100 ms, and some restarts."""
+    return environment(tmp_path)
+
+
+def environment(tmp_path: Path, parallelism: int = 2, savepoint: str = "") -> StreamExecutionEnvironment:
+    """Another one, to begin from a savepoint."""
     options = {
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.delay": "0 ms",
         "restart-strategy.fixed-delay.attempts": "5",
         "execution.checkpointing.dir": str(tmp_path / "checkpoints"),
+        "execution.checkpointing.savepoint-dir": str(tmp_path / "savepoints"),
+        "execution.state-recovery.path": savepoint,
     }
-    texts = {"parallelism.default": "2", "execution.target": "embedded"}
-    with environment_context(Settings().with_values(texts, "test")):
-        env = StreamExecutionEnvironment.get_execution_environment(Configuration.from_dict(options))
-        env.enable_checkpointing(100)
-        yield env
+    env = StreamExecutionEnvironment.get_execution_environment(Configuration.from_dict(options))
+    env.set_parallelism(parallelism)
+    env.enable_checkpointing(100)
+    return env
 
 
 @pytest.fixture
@@ -235,6 +249,27 @@ def test_a_worker_that_dies_at_the_worst_moment_loses_nothing(
     assert_all_once(server, target)
 
 
+class Gate(MapFunction[tuple[Any, ...], tuple[int]]):
+    """Passes numbers on; until it is opened at leisure, for seconds of many checkpoints."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def map(self, value: tuple[Any, ...]) -> tuple[int]:
+        number = int(value[0])
+        if number % 10 == 0 and not self.file.exists():
+            time.sleep(0.02)  # the load, of which a part is to be left when something happens
+        return (number,)
+
+
+def await_rows(server: PostgresServer, target: str, job: JobClient) -> None:
+    """Wait until some are visible."""
+    deadline = time.monotonic() + DEADLINE_S
+    with psycopg.connect(server.conninfo, autocommit=True) as connection:
+        while not connection.execute(f"SELECT FROM {target} LIMIT 1").fetchall():
+            assert time.monotonic() < deadline, job.get_job_status()
+
+
 def test_a_server_that_restarts_under_a_job(
     env: StreamExecutionEnvironment,
     restarted: PostgresServer,
@@ -243,31 +278,45 @@ def test_a_server_that_restarts_under_a_job(
     tmp_path: Path,
 ) -> None:
     """The job goes on from its last checkpoint when the server is back."""
-    (tmp_path / "failed").touch()
-    gate = tmp_path / "gate"
-
-    def wait_for_the_gate(value: tuple[Any, ...]) -> tuple[int]:
-        number = int(value[0])
-        while number == NUMBERS and not gate.exists():
-            time.sleep(0.02)  # the last number comes when the server has been away
-        if number % 25 == 0 and not gate.exists():
-            time.sleep(0.02)
-        return (number,)
-
-    env.from_source(source).map(wait_for_the_gate).sink_to(exactly_once(restarted, target))
+    env.from_source(source).map(Gate(tmp_path / "gate")).sink_to(exactly_once(restarted, target))
     job = env.execute_async("inserts")
     try:
-        deadline = time.monotonic() + DEADLINE_S
-        with psycopg.connect(restarted.conninfo, autocommit=True) as connection:
-            while not connection.execute(f"SELECT FROM {target} LIMIT 1").fetchall():
-                assert time.monotonic() < deadline, job.get_job_status()
+        await_rows(restarted, target, job)
         restarted.stop()
         restarted.start()
-        gate.touch()
+        (tmp_path / "gate").touch()
         job.get_job_execution_result()
     finally:
         job.close()
     assert_all_once(restarted, target)
+
+
+def test_a_job_goes_on_from_its_savepoint_with_more_subtasks_and_fewer(
+    server: PostgresServer, source: PostgresSource[tuple[Any, ...]], target: str, tmp_path: Path
+) -> None:
+    """Partitions that are read in part, and transactions, are dealt out anew."""
+    savepoint = ""
+    seen = 0
+    for parallelism in (2, 3, 1):
+        gate = tmp_path / f"gate-{parallelism}"
+        env = environment(tmp_path, parallelism, savepoint)
+        rows = env.from_source(source).uid("numbers").map(Gate(gate)).uid("gate")
+        rows.sink_to(exactly_once(server, target)).uid("rows")
+        job = env.execute_async("inserts")
+        try:
+            if parallelism == 1:
+                gate.touch()
+                job.get_job_execution_result()
+                continue
+            await_rows(server, f"(SELECT FROM {target} OFFSET {seen}) t", job)
+            savepoint = job.stop_with_savepoint(False)
+        finally:
+            job.close()
+        ((count,),) = server.query(f"SELECT count(*) FROM {target}")
+        assert isinstance(count, int)
+        assert seen < count
+        seen = count
+    assert_all_once(server, target)
 
 
 def test_without_checkpoints_the_end_of_the_input_commits(

@@ -406,7 +406,7 @@ def test_a_subtask_that_restarts_alone_takes_nothing_from_the_others(
     run.write([("b", 1)], 1)
     run.barrier()
     runtime = RuntimeContext("5a" * 16, "job", "task", "sink", 0, 2, 128, 1, "host")
-    writer = exactly_once(server, table).create_writer(WriterContext(runtime, lambda *_: None, True))
+    writer = exactly_once(server, table).create_writer(WriterContext(runtime, lambda *_: 0, True))
     assert [name.split("/")[2] for name in server.prepared() if table in name] == ["1"]
     writer.write_batch([("a", 1)])
     writer.flush(False)
@@ -419,6 +419,25 @@ def test_a_subtask_that_restarts_alone_takes_nothing_from_the_others(
     assert rows() == [("a", 1), ("b", 1)]
     committer.close()
     writer.close(True)
+    run.fail()
+
+
+def test_transactions_of_subtasks_that_there_are_no_more_are_shared_out(
+    server: PostgresServer, table: str, rows: Any
+) -> None:
+    """Each is rolled back by one of those that there are, with the session that prepared it."""
+    run = SinkRun(exactly_once(server, table), 5)
+    checkpoint = run.checkpoint()
+    for subtask in range(5):
+        run.write([(str(subtask), 1)], subtask)
+    run.barrier()
+    run.write([("late", 1)], 4)
+    run.subtasks[4].writer.flush(False)
+    new = SinkRun(exactly_once(server, table), 2, checkpoint, attempt=1)
+    assert [name for name in server.prepared() if table in name] == []
+    new.write([("late", 2)], 1)
+    new.finish()
+    assert rows() == [("late", 2)]
     run.fail()
 
 
