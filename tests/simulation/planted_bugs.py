@@ -11,8 +11,8 @@ from unittest import mock
 import msgspec
 
 from zmflow.coordination import slot_sharing
-from zmflow.coordination.checkpoint_coordinator import CheckpointCoordinator
-from zmflow.coordination.completed_checkpoints import CompletedCheckpoint, CompletedCheckpoints
+from zmflow.coordination.checkpoints.completed import CompletedCheckpoint, CompletedCheckpoints
+from zmflow.coordination.checkpoints.coordinator import CheckpointCoordinator
 from zmflow.coordination.execution_graph import ExecutionGraph
 from zmflow.coordination.failover import Regions
 from zmflow.coordination.job_file_shipments import JobFileShipments

@@ -12,7 +12,7 @@ from zmflow.cli.output import print_json, print_table
 from zmflow.errors import JobGraphError
 
 if TYPE_CHECKING:
-    from zmflow.coordination.recovery_plan import RecoveryPlan
+    from zmflow.coordination.checkpoints.recovery_plan import RecoveryPlan
 
 __all__ = ["plan"]
 
@@ -41,7 +41,7 @@ def plan(
     Example: zmflow plan examples/word_count.py --against /mnt/savepoints/savepoint-3f2a10-0c5e77aa01b2
     """
     from zmflow.cli.explain import capture_graph
-    from zmflow.coordination.recovery_plan import plan_recovery
+    from zmflow.coordination.checkpoints.recovery_plan import plan_recovery
     from zmflow.state.checkpoint_storage import absolute_location
     from zmflow.state.snapshot_files import SnapshotFiles
 

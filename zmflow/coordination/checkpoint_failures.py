@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from zmflow.coordination.checkpoints.pending import PendingCheckpoint
 from zmflow.coordination.job_layout import JobLayout
-from zmflow.coordination.pending_checkpoint import PendingCheckpoint
 from zmflow.protocol.messages import TaskFailure
 
 __all__ = ["failed_in_a_row", "lateness"]

@@ -10,18 +10,18 @@ from zmflow.config import Settings
 from zmflow.config.options import JOB_PRIORITY, SCHEDULER
 from zmflow.coordination import job_failures
 from zmflow.coordination.adaptive_scheduler import AdaptiveScheduler
-from zmflow.coordination.checkpoint_coordinator import CheckpointCoordinator
-from zmflow.coordination.checkpoint_settings import checkpoint_settings
+from zmflow.coordination.checkpoints.coordinator import CheckpointCoordinator
+from zmflow.coordination.checkpoints.job_recovery import JobRecovery
+from zmflow.coordination.checkpoints.savepoints import Savepoints
+from zmflow.coordination.checkpoints.settings import checkpoint_settings
 from zmflow.coordination.effects import CheckpointLoaded
 from zmflow.coordination.execution_graph import ExecutionGraph
-from zmflow.coordination.job_recovery import JobRecovery
 from zmflow.coordination.job_restarts import JobRestarts
 from zmflow.coordination.job_view import JobTimes, JobView, drain_note, job_status, job_summary
 from zmflow.coordination.job_watchers import JobWatchers
 from zmflow.coordination.registered_taskmanager import RegisteredTaskManager, Slot
 from zmflow.coordination.rescaling import RescaleRequest, Rescaling
 from zmflow.coordination.resource_manager import ResourceManager, Unfittable
-from zmflow.coordination.savepoints import Savepoints
 from zmflow.coordination.scheduler import Scheduler
 from zmflow.coordination.slots import PhysicalSlot, Subtask
 from zmflow.coordination.states import JOB, TASK_EVENT_OF_REPORT, JobEvent

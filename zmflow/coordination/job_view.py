@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zmflow.coordination.checkpoint_coordinator import CheckpointCoordinator
+from zmflow.coordination.checkpoints.coordinator import CheckpointCoordinator
 from zmflow.coordination.job_restarts import JobRestarts
 from zmflow.coordination.resource_manager import ResourceManager
 from zmflow.coordination.scheduler import Scheduler

@@ -8,7 +8,7 @@ import msgspec
 
 from zmflow.config import Settings
 from zmflow.config.options import JOB_SLOTS_MAX, SCHEDULER
-from zmflow.coordination.checkpoint_coordinator import CheckpointAnswer, CheckpointCoordinator
+from zmflow.coordination.checkpoints.coordinator import CheckpointAnswer, CheckpointCoordinator
 from zmflow.coordination.resource_manager import ResourceManager
 from zmflow.coordination.scheduler import Scheduler
 from zmflow.coordination.turn import Turn

@@ -28,7 +28,7 @@ from zmflow.coordination.effects import (
 from zmflow.ha.standalone import next_epoch
 from zmflow.ids import Epoch
 from zmflow.protocol.versions import Versions, local_versions
-from zmflow.runtime.checkpoint_writer import CheckpointWriter
+from zmflow.runtime.checkpoints.metadata_writer import CheckpointWriter
 from zmflow.runtime.control import Arrival, ControlServer
 from zmflow.runtime.run_directory import lasting_directory
 from zmflow.runtime.security import CurveKeys, end_authentication, load_keys

@@ -44,15 +44,15 @@ from zmflow.runtime.channels import (
     RemoteChannel,
     TaskCanceledError,
 )
+from zmflow.runtime.checkpoints.stopping import StoppedWithSavepointError, Stopping
+from zmflow.runtime.checkpoints.task_checkpoints import TaskCheckpoints
 from zmflow.runtime.interruption import Interruptions
 from zmflow.runtime.metric_sampler import MetricSampler
 from zmflow.runtime.runtime_context import runtime_context
 from zmflow.runtime.shell import wall_ms
 from zmflow.runtime.shipped_code import install_classes, load_chain
-from zmflow.runtime.source_loop import EnumeratorFailedError, SourceLoop
-from zmflow.runtime.stopping import StoppedWithSavepointError, Stopping
+from zmflow.runtime.sources.source_loop import EnumeratorFailedError, SourceLoop
 from zmflow.runtime.task_accumulators import TaskAccumulators
-from zmflow.runtime.task_checkpoints import TaskCheckpoints
 from zmflow.runtime.task_environment import TaskEnvironment
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.runtime.task_outputs import Channel, TaskOutputs
@@ -60,7 +60,7 @@ from zmflow.telemetry.logs import get_logger, task_context
 
 if TYPE_CHECKING:
     from zmflow.runtime.async_loop import OperatorHost
-    from zmflow.runtime.source_alignment import SourceAlignment
+    from zmflow.runtime.sources.source_alignment import SourceAlignment
     from zmflow.runtime.spill_files import SpillFiles
 
 __all__ = ["Task"]
@@ -280,7 +280,7 @@ class Task:
         )
         self._chain.open()
         if spec.aligned:
-            from zmflow.runtime.source_alignment import SourceAlignment  # only for those that align
+            from zmflow.runtime.sources.source_alignment import SourceAlignment  # only for those that align
 
             post = self._environment.post_event
             self._alignment = SourceAlignment(self._chain, spec.aligned, deployment, post)

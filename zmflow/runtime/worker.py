@@ -66,7 +66,7 @@ from zmflow.runtime.outbox import Outbox
 from zmflow.runtime.run_directory import worker_directory
 from zmflow.runtime.security import CurveKeys
 from zmflow.runtime.shipped_code import install_files
-from zmflow.runtime.source_events import SourceEvents
+from zmflow.runtime.sources.source_events import SourceEvents
 from zmflow.runtime.task import Task
 from zmflow.runtime.task_environment import CheckpointReply
 from zmflow.runtime.task_failure import describe_failure

@@ -18,7 +18,7 @@ import cloudpickle
 
 from zmflow.api.functions import RuntimeContext
 from zmflow.api.sources import EndOfInput, Source, SourceReader
-from zmflow.runtime.split_assignments import Asking, SplitAssignments
+from zmflow.runtime.sources.split_assignments import Asking, SplitAssignments
 
 __all__ = ["SourceCheckpoint", "SourceRun"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from zmflow.coordination.completed_checkpoints import CompletedCheckpoint
-from zmflow.coordination.restore_assignment import restore_of
+from zmflow.coordination.checkpoints.completed import CompletedCheckpoint
+from zmflow.coordination.checkpoints.restore_assignment import restore_of
 from zmflow.graph.job_graph import JobOperator, JobVertex
 from zmflow.protocol.checkpoint_metadata import CheckpointMetadata, OperatorRecord, VertexRecord
 from zmflow.protocol.checkpoints import OperatorRestore, StateFile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zmflow.coordination.savepoints import SavepointRequest
+from zmflow.coordination.checkpoints.savepoints import SavepointRequest
 from zmflow.protocol.checkpoints import SnapshotMetrics, StateFile
 from zmflow.protocol.messages import (
     AwaitsCheckpoint,

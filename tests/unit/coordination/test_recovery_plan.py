@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from zmflow.coordination.recovery_plan import RecoveryPlan, plan_recovery
+from zmflow.coordination.checkpoints.recovery_plan import RecoveryPlan, plan_recovery
 from zmflow.graph.job_graph import JobOperator, JobVertex
 from zmflow.protocol.checkpoint_metadata import CheckpointMetadata, OperatorRecord, VertexRecord
 from zmflow.protocol.checkpoints import StateFile

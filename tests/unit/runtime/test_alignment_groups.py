@@ -9,14 +9,14 @@ import pytest
 from zmflow.api.watermark_strategy import WatermarkAlignment
 from zmflow.execution.stream_operator import MAX_WATERMARK
 from zmflow.protocol.messages import OperatorEvent
-from zmflow.runtime.alignment_groups import AlignmentGroups
-from zmflow.runtime.source_coordinator import (
+from zmflow.runtime.sources.alignment_groups import AlignmentGroups
+from zmflow.runtime.sources.source_coordinator import (
     ALLOW_WATERMARK,
     REPORT_WATERMARK,
     decode_event,
     encode_event,
 )
-from zmflow.runtime.source_events import SourceEvents
+from zmflow.runtime.sources.source_events import SourceEvents
 
 WAIT_MS = 1000
 

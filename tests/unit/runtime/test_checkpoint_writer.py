@@ -10,7 +10,7 @@ import pytest
 from zmflow.config import Settings
 from zmflow.coordination.effects import CheckpointStored, DiscardCheckpoint, StoreCheckpoint
 from zmflow.protocol.checkpoint_metadata import CheckpointMetadata, decode_metadata
-from zmflow.runtime.checkpoint_writer import CheckpointWriter
+from zmflow.runtime.checkpoints.metadata_writer import CheckpointWriter
 from zmflow.testing.faulty_storage import hold, register_faulty_storage
 
 METADATA = CheckpointMetadata("j1", "job", 1, "checkpoint", 0, [])

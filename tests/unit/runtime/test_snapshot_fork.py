@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from zmflow.errors import StateError
-from zmflow.runtime.snapshot_fork import fork_snapshot
+from zmflow.runtime.checkpoints.snapshot_fork import fork_snapshot
 from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
 from zmflow.state.state_file import PickledState, StateFileReader, pickle_state

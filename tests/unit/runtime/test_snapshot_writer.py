@@ -19,9 +19,9 @@ from zmflow.protocol.checkpoints import (
     SubtaskRestore,
 )
 from zmflow.protocol.messages import TaskDeployment
-from zmflow.runtime.snapshot_fork import fork_snapshot
-from zmflow.runtime.snapshot_reader import read_restored
-from zmflow.runtime.snapshot_writer import WRITING_MAX, SnapshotWriter
+from zmflow.runtime.checkpoints.snapshot_fork import fork_snapshot
+from zmflow.runtime.checkpoints.snapshot_reader import read_restored
+from zmflow.runtime.checkpoints.snapshot_writer import WRITING_MAX, SnapshotWriter
 from zmflow.state.backend import FrozenState
 from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
 from zmflow.state.keys import key_group

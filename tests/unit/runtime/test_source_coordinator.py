@@ -20,7 +20,7 @@ from zmflow.connectors import TextFileSource
 from zmflow.graph.job_graph import ChainNode, ChainSpec
 from zmflow.protocol.checkpoints import SubtaskRestore
 from zmflow.protocol.messages import TaskDeployment
-from zmflow.runtime.source_coordinator import (
+from zmflow.runtime.sources.source_coordinator import (
     ADD_SPLITS,
     ENUMERATOR_FAILED,
     NO_MORE_SPLITS,

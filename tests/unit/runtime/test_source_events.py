@@ -13,14 +13,14 @@ from zmflow.api.collections import SequenceSource
 from zmflow.api.operators import SourceOperator
 from zmflow.graph.job_graph import ChainNode, ChainSpec
 from zmflow.protocol.messages import OperatorEvent, TaskDeployment
-from zmflow.runtime.source_coordinator import (
+from zmflow.runtime.sources.source_coordinator import (
     ADD_SPLITS,
     NO_MORE_SPLITS,
     REQUEST_SPLIT,
     decode_event,
     encode_event,
 )
-from zmflow.runtime.source_events import SourceEvents
+from zmflow.runtime.sources.source_events import SourceEvents
 
 WAIT_S = 20.0
 

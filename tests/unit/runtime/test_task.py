@@ -28,7 +28,7 @@ from zmflow.errors import ProtocolError
 from zmflow.graph.job_graph import ChainNode, ChainSpec
 from zmflow.protocol.messages import OperatorEvent, TaskDeployment, TaskFailure, TaskState
 from zmflow.runtime.channels import END, LocalChannel, Permits
-from zmflow.runtime.source_coordinator import (
+from zmflow.runtime.sources.source_coordinator import (
     ADD_SPLITS,
     ALLOW_WATERMARK,
     ENUMERATOR_FAILED,

@@ -14,7 +14,7 @@ from zmflow.execution.stream_operator import StreamOperator
 from zmflow.execution.timestamps_operator import TimestampsAndWatermarksOperator
 from zmflow.execution.watermark_alignment import ReaderAlignment
 from zmflow.protocol.messages import OperatorEvent, TaskDeployment
-from zmflow.runtime.source_coordinator import REPORT_WATERMARK, encode_event
+from zmflow.runtime.sources.source_coordinator import REPORT_WATERMARK, encode_event
 
 __all__ = ["SourceAlignment"]
 

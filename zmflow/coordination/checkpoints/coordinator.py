@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from zmflow.coordination.checkpoint_failures import failed_in_a_row, lateness
-from zmflow.coordination.checkpoint_history import CheckpointHistory
-from zmflow.coordination.checkpoint_settings import CheckpointSettings
-from zmflow.coordination.completed_checkpoints import CompletedCheckpoint, CompletedCheckpoints
+from zmflow.coordination.checkpoints.completed import CompletedCheckpoint, CompletedCheckpoints
+from zmflow.coordination.checkpoints.history import CheckpointHistory
+from zmflow.coordination.checkpoints.pending import PendingCheckpoint
+from zmflow.coordination.checkpoints.restore_assignment import Restores
+from zmflow.coordination.checkpoints.settings import CheckpointSettings
 from zmflow.coordination.effects import DiscardCheckpoint, StoreCheckpoint
 from zmflow.coordination.execution_graph import Execution
 from zmflow.coordination.job_layout import JobLayout
-from zmflow.coordination.pending_checkpoint import PendingCheckpoint
 from zmflow.coordination.resource_manager import ResourceManager
-from zmflow.coordination.restore_assignment import Restores
 from zmflow.coordination.scheduler import Scheduler
 from zmflow.coordination.slots import Subtask
 from zmflow.coordination.turn import Turn

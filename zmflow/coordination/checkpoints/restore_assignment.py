@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zmflow.coordination.completed_checkpoints import CompletedCheckpoint
+from zmflow.coordination.checkpoints.completed import CompletedCheckpoint
 from zmflow.coordination.job_layout import JobLayout
 from zmflow.coordination.slots import Subtask
 from zmflow.graph.job_graph import JobVertex

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from zmflow.api.watermark_strategy import WatermarkAlignment
 from zmflow.execution.watermark_alignment import AlignmentGroup
 from zmflow.protocol.messages import OperatorEvent
-from zmflow.runtime.source_coordinator import ALLOW_WATERMARK, encode_event
+from zmflow.runtime.sources.source_coordinator import ALLOW_WATERMARK, encode_event
 
 __all__ = ["AlignmentGroups"]
 

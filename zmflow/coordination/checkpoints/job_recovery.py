@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from zmflow.config import Settings
 from zmflow.config.checkpoint_options import IGNORE_UNCLAIMED_STATE, RECOVERY_CLAIM_MODE, RECOVERY_PATH
-from zmflow.coordination.completed_checkpoints import CompletedCheckpoint
+from zmflow.coordination.checkpoints.completed import CompletedCheckpoint
+from zmflow.coordination.checkpoints.recovery_plan import RecoveryPlan, plan_recovery
 from zmflow.coordination.effects import CheckpointLoaded, LoadCheckpoint
-from zmflow.coordination.recovery_plan import RecoveryPlan, plan_recovery
 from zmflow.coordination.turn import Turn
 from zmflow.errors import JobGraphError
 from zmflow.graph.job_graph import JobGraph

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 from zmflow.api.sources import EndOfInput, SourceReader
 from zmflow.execution.chain import Chain
 from zmflow.protocol.messages import TaskFailure
-from zmflow.runtime.source_coordinator import ADD_SPLITS, ALLOW_WATERMARK, ENUMERATOR_FAILED, decode_event
-from zmflow.runtime.task_checkpoints import TaskCheckpoints
+from zmflow.runtime.checkpoints.task_checkpoints import TaskCheckpoints
+from zmflow.runtime.sources.source_coordinator import (
+    ADD_SPLITS,
+    ALLOW_WATERMARK,
+    ENUMERATOR_FAILED,
+    decode_event,
+)
 
 if TYPE_CHECKING:
-    from zmflow.runtime.source_alignment import SourceAlignment
+    from zmflow.runtime.sources.source_alignment import SourceAlignment
 
 __all__ = ["EnumeratorFailedError", "SourceLoop"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from zmflow.coordination.pending_checkpoint import PendingCheckpoint
+from zmflow.coordination.checkpoints.pending import PendingCheckpoint
 from zmflow.protocol.checkpoint_statistics import CheckpointRecord, CheckpointSummary
 
 __all__ = ["CheckpointHistory"]

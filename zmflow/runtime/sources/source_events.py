@@ -17,8 +17,8 @@ from zmflow.protocol.messages import (
     SnapshotCoordinator,
     TaskDeployment,
 )
-from zmflow.runtime.alignment_groups import AlignmentGroups
-from zmflow.runtime.source_coordinator import (
+from zmflow.runtime.sources.alignment_groups import AlignmentGroups
+from zmflow.runtime.sources.source_coordinator import (
     REPORT_WATERMARK,
     REQUEST_SPLIT,
     SourceCoordinator,

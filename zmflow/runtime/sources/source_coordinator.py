@@ -16,7 +16,7 @@ from typing import Any
 from zmflow.api.sources import SplitEnumerator
 from zmflow.protocol.messages import TaskDeployment, TaskFailure
 from zmflow.runtime.shipped_code import install_classes, load_chain
-from zmflow.runtime.split_assignments import Asking, SplitAssignments
+from zmflow.runtime.sources.split_assignments import Asking, SplitAssignments
 from zmflow.runtime.task_failure import describe_failure
 from zmflow.telemetry.logs import get_logger, task_context
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from zmflow.config import Settings
 from zmflow.config.checkpoint_options import SAVEPOINT_DIR
-from zmflow.coordination.checkpoint_coordinator import CheckpointAnswer, CheckpointCoordinator
+from zmflow.coordination.checkpoints.coordinator import CheckpointAnswer, CheckpointCoordinator
 from zmflow.coordination.turn import Turn
 from zmflow.errors import ClusterError, ConfigurationError
 from zmflow.ids import JobId

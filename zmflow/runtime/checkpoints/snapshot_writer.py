@@ -23,7 +23,7 @@ from zmflow.protocol.checkpoints import (
 )
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.protocol.resources import size_text
-from zmflow.runtime.snapshot_fork import ForkedSnapshot
+from zmflow.runtime.checkpoints.snapshot_fork import ForkedSnapshot
 from zmflow.state.checkpoint_storage import open_storage
 from zmflow.state.state_file import PickledState
 

@@ -21,9 +21,9 @@ from zmflow.execution.operator_snapshots import RestoredOperator, SnapshotContex
 from zmflow.protocol.checkpoints import CheckpointBarrier, NotifyCheckpoint, SnapshotMetrics
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.runtime.channels import InputChannel
-from zmflow.runtime.snapshot_fork import fork_snapshot
-from zmflow.runtime.snapshot_reader import read_restored
-from zmflow.runtime.snapshot_writer import Reply, SnapshotWriter
+from zmflow.runtime.checkpoints.snapshot_fork import fork_snapshot
+from zmflow.runtime.checkpoints.snapshot_reader import read_restored
+from zmflow.runtime.checkpoints.snapshot_writer import Reply, SnapshotWriter
 from zmflow.runtime.task_outputs import TaskOutputs
 from zmflow.state.operator_state import OperatorStateMode
 from zmflow.state.state_file import PickledState, pickle_state
