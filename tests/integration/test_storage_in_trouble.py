@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -35,7 +38,7 @@ pytestmark = [
     pytest.mark.xdist_group("storage-in-trouble"),
 ]
 
-DEADLINE_S = 60
+DEADLINE_S = 10
 RECORDS = 40_000
 KEYS = 5
 RULES = 3
@@ -207,6 +210,13 @@ class Trouble:
         self.hurry()
         self.job.get_job_execution_result()
 
+    def wait_deleted(self) -> None:
+        """Until no file of a checkpoint of the job that has ended is left."""
+        deadline = time.monotonic() + DEADLINE_S
+        while left := [path for path in self.checkpoints.rglob("*") if path.is_file()]:
+            assert time.monotonic() < deadline, left
+            time.sleep(0.01)
+
 
 @pytest.fixture
 def trouble(cluster: ClusterExecutor, tmp_path: Path) -> Iterator[Trouble]:
@@ -246,6 +256,7 @@ def test_writes_fail_every_few_times_and_the_job_ends_right(
     assert summary.failed >= 2
     assert "A checkpoint file cannot be written." in summary.last_failure
     assert f"fails at each call number {every}" in summary.last_failure
+    trouble.wait_deleted()
 
 
 def test_a_failure_that_is_not_tolerated_fails_the_job_with_its_cause(trouble: Trouble) -> None:
@@ -272,6 +283,7 @@ def test_a_storage_that_hangs_holds_up_nothing(trouble: Trouble, tmp_path: Path)
         trouble.hurry()
     trouble.finish()
     assert trouble.written() == EXPECTED
+    trouble.wait_deleted()
 
 
 def test_a_job_whose_storage_hangs_can_be_cancelled(trouble: Trouble, tmp_path: Path) -> None:
@@ -345,3 +357,24 @@ def test_a_snapshot_with_damaged_metadata_is_named(
     with pytest.raises(JobFailedError) as failed:
         again.get_job_execution_result()
     assert f"{path}" in str(failed.value) and "damaged" in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [("full", "No space left on device. Free space there."), ("read-only", "Read-only file system.")],
+)
+def test_a_disk_that_is_full_or_read_only_for_a_while(tmp_path: Path, kind: str, cause: str) -> None:
+    """Checkpoints fail with that cause and the next ones do not; the job goes on from one and ends right."""
+    namespace = ["unshare", "--mount", "--propagation", "private"]
+    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], check=False).returncode != 0:
+        pytest.skip("needs a mount namespace of its own")
+    done = subprocess.run(
+        [*namespace, sys.executable, "-m", "tests.integration.full_disk_job", tmp_path, kind],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert cause in done.stdout, done.stdout

@@ -436,11 +436,12 @@ class CheckpointCoordinator:
         """The job is in this terminal state: its checkpoints go, or stay as the settings say."""
         self.abort_all(turn, f"The job is {state}.")
         kept = self._completed.forget()
+        for location in self._history.take_given_up():
+            self._discard(turn, location)
         if not self._settings.keeps(state):
-            for checkpoint in kept:
-                self._discard(turn, checkpoint.location)
-            if self._newest_id:
-                self._discard(turn, self._settings.directory)
+            directory = [self._settings.directory] if self._newest_id else []
+            for location in [*(checkpoint.location for checkpoint in kept), *directory]:
+                self._discard(turn, location)
         self._history.forget_details()
 
     def _notify(self, turn: Turn, number: int, *, completed: bool) -> None:

@@ -14,12 +14,16 @@ CHECKPOINTS_MAX = 10
 """Ended checkpoints that are kept: Flink's number. A task takes some 300 bytes of each: 30 MB for ten
 thousand tasks."""
 
+GIVEN_UP_MAX = 100
+"""Given up checkpoints whose files are looked for again: more are only where storage hangs for hours."""
+
 
 class CheckpointHistory:
     """The checkpoints of one job that have ended."""
 
     def __init__(self) -> None:
         self._ended: deque[PendingCheckpoint] = deque(maxlen=CHECKPOINTS_MAX)
+        self._given_up: dict[int, str] = {}
         self._last: PendingCheckpoint | None = None
         self._last_bytes = 0
         self._completed = self._failed = self._aborted = 0
@@ -27,6 +31,10 @@ class CheckpointHistory:
 
     def add(self, checkpoint: PendingCheckpoint) -> None:
         """One that is complete or was given up."""
+        if checkpoint.state == "ABORTED" and checkpoint.location:
+            self._given_up[checkpoint.checkpoint_id] = checkpoint.location
+            if len(self._given_up) > GIVEN_UP_MAX:
+                del self._given_up[next(iter(self._given_up))]
         self._ended.append(checkpoint)
         if checkpoint.state == "COMPLETED":
             self._completed += 1
@@ -46,10 +54,13 @@ class CheckpointHistory:
 
     def location_of(self, checkpoint_id: int) -> str:
         """Where one that was given up had its files; empty when it is not known any more, or had none."""
-        for checkpoint in self._ended:
-            if checkpoint.checkpoint_id == checkpoint_id and checkpoint.state == "ABORTED":
-                return checkpoint.location
-        return ""
+        return self._given_up.get(checkpoint_id, "")
+
+    def take_given_up(self) -> list[str]:
+        """Where files may be again of what was given up: a task was still writing, or they could not be
+        deleted then."""
+        given_up, self._given_up = list(self._given_up.values()), {}
+        return given_up
 
     def summary(self, interval_ms: int, in_progress: int, restored_id: int) -> CheckpointSummary:
         """All of them in one line."""

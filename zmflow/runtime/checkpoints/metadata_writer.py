@@ -92,7 +92,7 @@ class CheckpointWriter:
             storage = open_storage(order.location, self._settings)
             storage.write(METADATA_NAME, [encode_metadata(order.metadata)])
         except ZmflowError as error:
-            return " ".join(filter(None, (error.message, error.detail)))
+            return " ".join(filter(None, (error.message, error.detail, error.hint)))
         except Exception as error:  # noqa: BLE001 - a plugin's fault is a failed checkpoint, not the JobManager's end
             return f"{type(error).__name__}: {error}"
         return ""

@@ -118,9 +118,14 @@ class SnapshotWriter:
                 state_bytes=file.size_bytes,
                 written_bytes=written,
             )
+            if self._closed and file.path:
+                # The task is over, and nobody will hear of the file.
+                open_storage(barrier.location, self._settings).delete([file.path])
             self._acknowledge(barrier.checkpoint_id, file, metrics)
         except ZmflowError as error:
-            self.decline(barrier.checkpoint_id, " ".join(filter(None, (error.message, error.detail))))
+            self.decline(
+                barrier.checkpoint_id, " ".join(filter(None, (error.message, error.detail, error.hint)))
+            )
         except Exception as error:  # noqa: BLE001 - a storage plugin may raise anything
             self.decline(barrier.checkpoint_id, f"{type(error).__name__}: {error}")
         finally:
