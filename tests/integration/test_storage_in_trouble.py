@@ -38,7 +38,7 @@ pytestmark = [
     pytest.mark.xdist_group("storage-in-trouble"),
 ]
 
-DEADLINE_S = 10
+DEADLINE_S = 60
 RECORDS = 40_000
 KEYS = 5
 RULES = 3

@@ -253,6 +253,19 @@ def test_a_part_that_comes_too_late_is_deleted():
     ]
 
 
+def test_what_was_given_up_is_deleted_again_when_the_job_has_ended():
+    """A task may have written after the first time, or nothing could be deleted then."""
+    cluster = ControlPlane([2], behaviour=behaves(snapshots=False))
+    settings = {**IN_DIRECTORY, "execution.checkpointing.tolerable-failed-checkpoints": "9"}
+    run(cluster, graph([vertex("a")], settings={**EVERY_SECOND, **settings}))
+    cluster.advance(3_500)
+    assert [order.location for order in cluster.discarded] == ["/c/j1/chk-1"]
+    finish(cluster, "a", 0)
+    locations = [order.location for order in cluster.discarded]
+    assert locations.count("/c/j1/chk-1") == 2
+    assert locations[-1] == "/c/j1"
+
+
 # -- tasks that end -------------------------------------------------------------------------------
 
 
