@@ -218,7 +218,7 @@ def test_values_of_many_types_come_back(server: PostgresServer) -> None:
         (7, "has no attribute"),
         (("a", "seven"), "(column Count)"),
         (("a", 10**10), "(column Count)"),
-        (("a", object()), "(column Count)"),
+        (("a", 1j), "(column Count)"),
         ((None, 7), "(column word)"),
         (("zero \0 byte", 7), "(column word)"),
     ],
