@@ -190,6 +190,21 @@ class JobLayout:
             self.sharing.need(shared)
         return self.executions.renew(subtasks)
 
+    # -- places -----------------------------------------------------------------------------------
+
+    def place_of(self, subtask: Subtask) -> tuple[str, str]:
+        """The TaskManager and the allocation a subtask is in."""
+        logical = self.sharing.logical_slot(subtask)
+        assert logical is not None, f"{subtask} is nowhere"
+        return logical.physical.taskmanager_id, logical.physical.allocation_id
+
+    def by_slot(self, attempts: Mapping[str, Subtask]) -> dict[tuple[str, str], list[str]]:
+        """These attempts by the place they are in."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for attempt, subtask in attempts.items():
+            found.setdefault(self.place_of(subtask), []).append(attempt)
+        return found
+
     # -- locality ---------------------------------------------------------------------------------
 
     def hosts_of_inputs(self, subtask: Subtask) -> list[str]:

@@ -211,7 +211,12 @@ class Chain:
     @property
     def awaits_checkpoint(self) -> bool:
         """Whether the end of the input must be part of a checkpoint before the chain can be closed."""
-        return any(sink.awaits_checkpoint for _, sink in self._sinks) or self._state.has_listeners
+        return self.uncommitted or self._state.has_listeners
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether sinks have prepared what is not committed."""
+        return any(sink.awaits_checkpoint for _, sink in self._sinks)
 
     def close(self, completed: bool) -> None:
         """Close the sink writers, then the functions. Every one is closed; the first error is raised."""

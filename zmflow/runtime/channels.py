@@ -22,6 +22,7 @@ from zmflow.protocol.credits import CreditBalance
 from zmflow.protocol.frames import Frame, FrameKind
 
 __all__ = [
+    "CANCEL",
     "END",
     "InputChannel",
     "LocalChannel",
@@ -30,6 +31,7 @@ __all__ = [
     "Releases",
     "RemoteChannel",
     "TaskCanceledError",
+    "raise_if_ending",
 ]
 
 Mailbox = SimpleQueue[tuple[Any, Any]]
@@ -42,12 +44,23 @@ wait; when no input waits they leave at once."""
 END = object()
 """A local channel's END_OF_DATA."""
 
+CANCEL = object()
+"""A control item: the task is cancelled."""
+
 
 class TaskCanceledError(BaseException):
     """Ends a task that was cancelled, where it waits, between batches, or inside user code.
 
     Not an ``Exception``, so that user code which catches those does not keep a cancelled task alive.
     """
+
+
+def raise_if_ending(item: object) -> None:
+    """End the task, where a control item asks for that."""
+    if isinstance(item, BaseException):
+        raise item
+    if item is CANCEL:
+        raise TaskCanceledError
 
 
 class Permits:

@@ -37,12 +37,14 @@ from zmflow.protocol.checkpoints import (
 from zmflow.protocol.frames import Frame, FrameKind
 from zmflow.protocol.messages import TaskCounters, TaskDeployment, TaskFailure, TaskState
 from zmflow.runtime.channels import (
+    CANCEL,
     END,
     InputChannel,
     Mailbox,
     Releases,
     RemoteChannel,
     TaskCanceledError,
+    raise_if_ending,
 )
 from zmflow.runtime.checkpoints.stopping import StoppedWithSavepointError, Stopping
 from zmflow.runtime.checkpoints.task_checkpoints import TaskCheckpoints
@@ -64,8 +66,6 @@ if TYPE_CHECKING:
     from zmflow.runtime.spill_files import SpillFiles
 
 __all__ = ["Task"]
-
-_CANCEL = object()
 
 TIME_EVENTS = frozenset((Watermark, StreamStatus))
 EVENT_FRAMES = frozenset((FrameKind.WATERMARK, FrameKind.STREAM_STATUS))
@@ -109,7 +109,7 @@ class Task:
         self._reader: SourceReader[Any, Any] | None = None
         self._deferred: deque[tuple[Any, Any]] = deque()  # what came while an operator waited
         places = (self.mailbox, self._deferred)
-        self._stopping = Stopping(*places, _raise_if_ending, self._notified, self._releases)
+        self._stopping = Stopping(*places, raise_if_ending, self._notified, self._releases)
         self._hosts: list[OperatorHost] = []
         self.accumulators = TaskAccumulators()
         self._alignment: SourceAlignment | None = None
@@ -148,7 +148,7 @@ class Task:
     def cancel(self) -> None:
         """Ask the task to end; it does at the next batch or wait."""
         self.canceled = True
-        self.mailbox.put((None, _CANCEL))
+        self.mailbox.put((None, CANCEL))
         self._outputs.cancel()
 
     def interrupt(self) -> None:
@@ -214,9 +214,10 @@ class Task:
             spec = load_chain(self.deployment.operators)
             install_classes(spec.classes)
             self._interruptions.allow()
-            self._build(spec)
-            chain = self._chain
-            assert chain is not None
+            chain = self._build(spec)
+            if chain.source is not None and not self._checkpoints.has_finished:
+                # First of all: what the attempt before was given must be back when a checkpoint begins.
+                self._environment.request_split(self)
             self._environment.report(self, "RUNNING", None)
             if self._checkpoints.has_finished:
                 self._outputs.finish()
@@ -249,13 +250,14 @@ class Task:
             if not self._all_said:
                 self._outputs.finish()
             self._stopping.read_to_end(self._input)
+            self._await_commits(chain)
 
     def _finish_chain(self, chain: Chain) -> None:
         chain.finish()
         self._finished = True
         self._metrics.ask_gauges()
 
-    def _build(self, spec: ChainSpec) -> None:
+    def _build(self, spec: ChainSpec) -> Chain:
         deployment = self.deployment
         context = runtime_context(
             deployment, self._settings, self._environment, self.accumulators.registered, self._metrics.group
@@ -284,6 +286,7 @@ class Task:
 
             post = self._environment.post_event
             self._alignment = SourceAlignment(self._chain, spec.aligned, deployment, post)
+        return self._chain
 
     def _make_spill(self) -> SpillFiles:
         from zmflow.runtime.spill_files import SpillFiles  # only for those who hold much
@@ -293,7 +296,7 @@ class Task:
     def _host_for(self, woken: Callable[[], None]) -> OperatorHost:
         from zmflow.runtime.async_loop import OperatorHost  # asyncio: only for those who use it
 
-        host = OperatorHost(woken, self.mailbox, self._deferred, _raise_if_ending, self._outputs, wall_ms)
+        host = OperatorHost(woken, self.mailbox, self._deferred, raise_if_ending, self._outputs, wall_ms)
         self._hosts.append(host)
         return host
 
@@ -380,6 +383,14 @@ class Task:
         self._environment.checkpoint_reply(self, waits)
         while self._checkpoints.last_completed <= before:
             self._control(self._next_item()[1])
+        self._await_commits(chain)
+
+    def _await_commits(self, chain: Chain) -> None:
+        """Stay while commits of a checkpoint that is complete are put off: nobody else would make them."""
+        while chain.uncommitted:
+            due_ms = chain.next_processing_time_ms()
+            until = None if due_ms is None else time.perf_counter() + (due_ms - wall_ms()) / 1000
+            self._control(self._next_item(until)[1])
 
     def _take_event(self, chain: Chain, channel: InputChannel, event: TimeEvent) -> None:
         """What an event of one channel means for the whole input goes through the chain."""
@@ -413,7 +424,7 @@ class Task:
             self._reader = None
 
     def _control(self, item: Any) -> None:
-        _raise_if_ending(item)
+        raise_if_ending(item)
         if isinstance(item, CheckpointBarrier):
             assert self._chain is not None
             self._aligned(self._chain, self._checkpoints.triggered(item))
@@ -486,11 +497,3 @@ class Task:
         self._slices.took(len(batch), (now - begin) * 1000)
         self._outputs.flush_due(now)
         self._advance_time()
-
-
-def _raise_if_ending(item: Any) -> None:
-    """End the task, where an item of the mailbox asks for that."""
-    if isinstance(item, BaseException):
-        raise item
-    if item is _CANCEL:
-        raise TaskCanceledError

@@ -56,6 +56,7 @@ class TaskOutputs:
         self._settings = settings
         self._partitions: list[_Partition] = []
         self._functions: list[Function] = []  # key selectors and partitioners
+        self._finished = False
 
     @property
     def channels(self) -> list[Channel]:
@@ -132,7 +133,10 @@ class TaskOutputs:
                 function.open(context)
 
     def emit_barrier(self, barrier: CheckpointBarrier) -> None:
-        """Tell every consumer, behind what was emitted and before everything else."""
+        """Tell every consumer, behind what was emitted and before everything else. After the end there is
+        nobody to tell: it stands for every barrier, and the channels take nothing more."""
+        if self._finished:
+            return
         for partition in self._partitions:
             partition.writer.emit_event(barrier)
 
@@ -158,6 +162,7 @@ class TaskOutputs:
         FINISHED means that nobody needs the task any more: its slot may be given back and its channels
         forgotten.
         """
+        self._finished = True
         for partition in self._partitions:
             partition.writer.finish()
         for channel in self.channels:

@@ -234,27 +234,24 @@ class CheckpointCoordinator:
         turn.tell(self._job_id, f"{kind} {number} begins")
         for source, coordinator in coordinators.items():
             message = SnapshotCoordinator(turn.epoch, self._job_id, source, number, coordinator)
-            self._resources.send(turn, self._place((source, 0))[0], message)
+            self._resources.send(turn, self._layout.place_of((source, 0))[0], message)
         if not coordinators:
             self._begin_tasks(turn, pending)
-
-    def _place(self, subtask: Subtask) -> tuple[str, str]:
-        """The TaskManager and the allocation a subtask is in."""
-        logical = self._layout.sharing.logical_slot(subtask)
-        assert logical is not None, f"{subtask} is nowhere"
-        return logical.physical.taskmanager_id, logical.physical.allocation_id
 
     def _begin_tasks(self, turn: Turn, pending: PendingCheckpoint) -> None:
         pending.advance("snapshotted")
         pending.begin_tasks(self._layout)
-        by_slot: dict[tuple[str, str], list[str]] = {}
-        for execution in self._layout.heads():
-            by_slot.setdefault(self._place(execution.subtask), []).append(execution.attempt_id)
-        for (taskmanager, allocation), attempts in by_slot.items():
-            message = TriggerCheckpoint(turn.epoch, allocation, attempts, pending.barrier)
-            self._resources.send(turn, taskmanager, message)
+        heads = {execution.attempt_id: execution.subtask for execution in self._layout.heads()}
+        # To those that only wait for a checkpoint no barrier comes: their inputs have ended.
+        waiting = {attempt: pending.tasks[attempt] for attempt in self._awaiting if attempt in pending.tasks}
+        self._trigger_tasks(turn, pending, heads | waiting)
         if not pending.tasks:
             self._abort(turn, pending, "All tasks have finished.")
+
+    def _trigger_tasks(self, turn: Turn, pending: PendingCheckpoint, tasks: dict[str, Subtask]) -> None:
+        for (taskmanager, allocation), attempts in self._layout.by_slot(tasks).items():
+            message = TriggerCheckpoint(turn.epoch, allocation, attempts, pending.barrier)
+            self._resources.send(turn, taskmanager, message)
 
     # -- what it waits for ------------------------------------------------------------------------
 
@@ -356,6 +353,10 @@ class CheckpointCoordinator:
             turn.tell(message.attempt_id, "ignored that it awaits a checkpoint: stale, or there are none")
             return
         self._awaiting[message.attempt_id] = message.after_checkpoint
+        for pending in self._pending.values():
+            if message.attempt_id in pending.tasks:
+                # What fed it may run on, waiting as it does, and sends no barriers behind its end.
+                self._trigger_tasks(turn, pending, {message.attempt_id: pending.tasks[message.attempt_id]})
         self._look_who_waits()
 
     def _look_who_waits(self) -> None:

@@ -37,7 +37,7 @@ class SourceLoop:
     Args:
         chain: of the task, open.
         checkpoints: of the task.
-        request_split: asks the enumerator for a split.
+        request_split: asks the enumerator for a split; the task has asked for the first one already.
         pending: whether the mailbox has something.
         next_item: waits for the next item of the mailbox; None when it has waited until then.
         control: serves an item that is not the source's alone.
@@ -80,7 +80,6 @@ class SourceLoop:
             with chain.running(0):
                 reader.start()
                 in_hand = self._checkpoints.restore_reader(chain, reader, ADD_SPLITS, self._left)
-                self._request_split()
             self._take(in_hand)
             while True:
                 while self._pending():

@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from zmflow.testing.simulation.campaign import Summary, run_seeds
-from zmflow.testing.simulation.run import Outcome, run_seed
+from zmflow.testing.simulation.campaign import RunSeed, Summary, run_seeds
+from zmflow.testing.simulation.run import PROGRAM, Outcome, run_seed
 
-__all__ = ["main"]
+__all__ = ["main", "simulate"]
 
 
 def _seeds(text: str) -> range:
@@ -33,11 +33,8 @@ def _seeds(text: str) -> range:
     return range(start, stop)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m zmflow.testing.simulation",
-        description="Simulate clusters, one for each seed, and check what must hold.",
-    )
+def _parser(program: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
     parser.add_argument("--seeds", type=_seeds, required=True, help="A..B (without B), or one seed")
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="processes; default: the CPU cores"
@@ -49,18 +46,32 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 1 when a seed failed."""
-    options = _parser().parse_args(arguments)
+    what = "Simulate clusters, one for each seed, and check what must hold."
+    return simulate(arguments, run_seed, program=PROGRAM, description=what)
+
+
+def simulate(arguments: Sequence[str] | None, run: RunSeed, *, program: str, description: str) -> int:
+    """A command that simulates seeds; returns its exit code: 1 when one failed.
+
+    Args:
+        arguments: of the command line.
+        run: simulates one seed.
+        program: the module that is the command.
+        description: for ``--help``.
+    """
+    options = _parser(program, description).parse_args(arguments)
     seeds: range = options.seeds
     began = time.monotonic()
     if options.trace:
         summary = Summary()
         for seed in seeds:
-            outcome = run_seed(seed, trace=True)
+            outcome = run(seed, trace=True)
             _say(sys.stdout, *outcome.trace)
             outcome.trace = []
             summary.add(outcome)
     else:
-        summary = run_seeds(seeds, processes=max(1, options.processes), progress=_progress(len(seeds)))
+        processes = max(1, options.processes)
+        summary = run_seeds(seeds, run=run, processes=processes, progress=_progress(len(seeds)))
     seconds = time.monotonic() - began
     if options.json:
         _say(sys.stdout, json.dumps(_as_json(summary, seconds)))

@@ -7,16 +7,23 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from zmflow.testing.simulation.run import Outcome, run_seed
 
-__all__ = ["Summary", "run_seeds"]
+__all__ = ["RunSeed", "Summary", "run_seeds"]
 
 CHUNK_SEEDS = 100
 """Seeds a process takes at a time: about a second, so that all processes end together."""
 
 FAILURES_MAX = 20
 """Failing seeds that are kept; by then it is plain that something is wrong."""
+
+
+class RunSeed(Protocol):
+    """Simulates one seed; a function of a module, so that other processes find it."""
+
+    def __call__(self, seed: int, *, trace: bool = False) -> Outcome: ...
 
 
 @dataclass(slots=True)
@@ -58,13 +65,13 @@ class Summary:
         del self.failures[FAILURES_MAX:]
 
 
-def _run_chunk(seeds: range, *, trace: bool) -> Summary:
+def _run_chunk(seeds: range, *, run: RunSeed, trace: bool) -> Summary:
     summary = Summary()
     # A seed leaves cycles behind, some 100 KB; to look for them while seeds run costs a tenth of the time.
     gc.disable()
     try:
         for seed in seeds:
-            summary.add(run_seed(seed, trace=trace))
+            summary.add(run(seed, trace=trace))
     finally:
         gc.enable()
         gc.collect()
@@ -79,6 +86,7 @@ def _chunks(seeds: range) -> Iterator[range]:
 def run_seeds(
     seeds: range,
     *,
+    run: RunSeed = run_seed,
     processes: int = 1,
     trace: bool = False,
     progress: Callable[[Summary], object] = lambda _summary: None,
@@ -86,20 +94,21 @@ def run_seeds(
     """Simulate every seed of a range.
 
     Args:
+        run: simulates one.
         processes: how many to spread them over.
         trace: keep the traces of the seeds that fail.
         progress: called with what there is so far, some times a second.
     """
     summary = Summary()
-    run = partial(_run_chunk, trace=trace)
+    run_chunk = partial(_run_chunk, run=run, trace=trace)
     if processes == 1 or len(seeds) <= CHUNK_SEEDS:
         for chunk in _chunks(seeds):
-            summary.merge(run(chunk))
+            summary.merge(run_chunk(chunk))
             progress(summary)
         return summary
     # Fresh interpreters: whatever else the caller runs (threads, sockets) stays with the caller.
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for part in pool.imap_unordered(run, _chunks(seeds)):
+        for part in pool.imap_unordered(run_chunk, _chunks(seeds)):
             summary.merge(part)
             progress(summary)
     return summary

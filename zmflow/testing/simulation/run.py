@@ -16,7 +16,10 @@ from zmflow.testing.simulation.jobmanager import VERSIONS, JobManagerProcess
 from zmflow.testing.simulation.taskmanager import TaskManagerProcess
 from zmflow.testing.simulation.world import Journal, Violation
 
-__all__ = ["Outcome", "run_seed"]
+__all__ = ["PROGRAM", "Outcome", "run_seed"]
+
+PROGRAM = "zmflow.testing.simulation"
+"""What repeats a seed."""
 
 LOOK_EVERY_MS = 250
 """Simulated time between two looks at whether the cluster has settled."""
@@ -42,11 +45,12 @@ class Outcome:
     violation: str = ""
     story: list[str] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
+    program: str = PROGRAM
 
     @property
     def command(self) -> str:
         """The command that does it again, with its trace."""
-        return f"python -m zmflow.testing.simulation --seeds {self.seed} --trace"
+        return f"python -m {self.program} --seeds {self.seed} --trace"
 
 
 def run_seed(seed: int, *, trace: bool = False) -> Outcome:
