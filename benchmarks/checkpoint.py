@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cluster import running_cluster
 from benchmarks.profiles import profile_job, users_of_size, wait_for
-from benchmarks.results import BenchmarkResult, at_least, at_most, figure
+from benchmarks.results import BenchmarkResult, Figure, at_least, at_most, figure
 from benchmarks.rounds import run_process, run_rounds
 from benchmarks.stamps import LatestPerKeySink, StampedSource, read_counts, read_stamps, steady_state_s
 from zmflow import Configuration, SequenceSource, StreamExecutionEnvironment
@@ -27,7 +28,7 @@ NAME = "checkpoint"
 
 KEYS = 1_000_000
 KEYS_QUICK = 20_000
-RECORDS = 15_000_000
+RECORDS = 6_000_000
 RECORDS_QUICK = 500_000
 PARALLELISM = 2
 INTERVAL_MS = 1_000
@@ -126,6 +127,28 @@ def percentile(samples: list[float], percent: int) -> float:
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
+def pause_figures(
+    much: str, pauses: list[float], said: Mapping[str, float | int | str | list[float]]
+) -> list[Figure]:
+    """Everything that a run of ``pause`` said."""
+    figures = []
+    for name, unit, field in (
+        ("pause", "ms", "sync_ms"),
+        ("pause while it grows", "ms", "filling_sync_ms"),
+        ("beside the task", "s", "async_s"),
+        ("size of a checkpoint", "MB", "state_mb"),
+    ):
+        values = said[field]
+        assert isinstance(values, list)
+        if values:
+            figures.append(figure(f"{much}, {name}", unit, values))
+    figures += [
+        figure(f"{much}, pause, p{percent}", "ms", [percentile(pauses, percent)]) for percent in (50, 99, 100)
+    ]
+    figures.append(figure(f"{much}, memory of its worker", "MB", [float(str(said["memory_bytes"])) / 1e6]))
+    return figures
+
+
 def measure(*, quick: bool) -> BenchmarkResult:
     """Word counts with and without checkpoints in turn; then once much state."""
     records, keys = (RECORDS_QUICK, KEYS_QUICK) if quick else (RECORDS, KEYS)
@@ -148,25 +171,11 @@ def measure(*, quick: bool) -> BenchmarkResult:
     figures.append(
         figure("size of a checkpoint", "MB", [each / 1e6 for each in counted.numbers("state_bytes")])
     )
-    checkpoints = CHECKPOINTS_QUICK if quick else CHECKPOINTS
-    said = run_process([*module, "pause", str(size), str(checkpoints)]).said
+    said = run_process([*module, "pause", str(size), str(CHECKPOINTS_QUICK if quick else CHECKPOINTS)]).said
     much = f"{size / 1e6:,.0f} MB of state"
     pauses = said["sync_ms"]
     assert isinstance(pauses, list)
-    for name, unit, field in (
-        ("pause", "ms", "sync_ms"),
-        ("pause while it grows", "ms", "filling_sync_ms"),
-        ("beside the task", "s", "async_s"),
-        ("size of a checkpoint", "MB", "state_mb"),
-    ):
-        values = said[field]
-        assert isinstance(values, list)
-        if values:
-            figures.append(figure(f"{much}, {name}", unit, values))
-    figures += [
-        figure(f"{much}, pause, p{percent}", "ms", [percentile(pauses, percent)]) for percent in (50, 99, 100)
-    ]
-    figures.append(figure(f"{much}, memory of its worker", "MB", [float(str(said["memory_bytes"])) / 1e6]))
+    figures += pause_figures(much, pauses, said)
     return BenchmarkResult(
         name=NAME,
         title="Checkpoints: throughput beside none, and pauses",
