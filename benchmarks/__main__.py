@@ -29,6 +29,8 @@ NAMES = (
     "latency",
     "job_start",
     "memory",
+    "checkpoint",
+    "recovery",
 )
 
 

@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.cluster import ZMFLOW, running_cluster
 from benchmarks.results import BenchmarkResult, at_most, figure
-from benchmarks.rounds import environment_for, run_rounds
+from benchmarks.rounds import run_rounds
 
 __all__ = ["NAME", "measure"]
 
 NAME = "job_start"
 
 PROGRAM = str(Path(__file__).with_name("trivial_job.py"))
-ZMFLOW = str(Path(sys.executable).with_name("zmflow"))
-CLUSTER_TIMEOUT_S = 60
 
 EMBEDDED = {"execution.target": "embedded"}
 BARE = "print([number + 1 for number in [1, 2, 3]])"
-
-
-@contextmanager
-def running_cluster() -> Iterator[dict[str, str]]:
-    """A cluster of daemons, and the settings with which its JobManager is found."""
-    with tempfile.TemporaryDirectory(prefix="zmflow-benchmark-") as temporary:
-        place = Path(temporary)
-        where = ["--dir", str(place / "cluster")]
-
-        def cluster(*arguments: str) -> None:
-            command = [ZMFLOW, "cluster", *arguments, *where]
-            subprocess.run(
-                command,
-                cwd=place,
-                env=environment_for(place, {}),
-                stdout=subprocess.DEVNULL,
-                timeout=CLUSTER_TIMEOUT_S,
-                check=True,
-            )
-
-        cluster("start", "--taskmanagers", "1", "--slots", "2")
-        try:
-            about = json.loads((place / "cluster" / "cluster.json").read_text(encoding="utf-8"))
-            yield {"jobmanager.rpc.address": about["host"], "jobmanager.rpc.port": str(about["port"])}
-        finally:
-            cluster("stop")
 
 
 def measure(*, quick: bool) -> BenchmarkResult:

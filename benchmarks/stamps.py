@@ -96,6 +96,9 @@ class StampedSource(Source[T, Any]):
     def create_enumerator(self, context: SplitEnumeratorContext[Any]) -> SplitEnumerator[Any]:
         return self._inner.create_enumerator(context)
 
+    def restore_enumerator(self, context: SplitEnumeratorContext[Any], state: Any) -> SplitEnumerator[Any]:
+        return self._inner.restore_enumerator(context, state)
+
     def create_reader(self, context: RuntimeContext) -> SourceReader[T, Any]:
         return _StampedReader(self._inner.create_reader(context), self._directory, context.subtask_index)
 
@@ -126,6 +129,12 @@ class _StampedReader(SourceReader[T, Any]):
 
     def notify_no_more_splits(self) -> None:
         self._inner.notify_no_more_splits()
+
+    def snapshot_state(self, checkpoint_id: int) -> Sequence[Any]:
+        return self._inner.snapshot_state(checkpoint_id)
+
+    def notify_checkpoint_complete(self, checkpoint_id: int) -> None:
+        self._inner.notify_checkpoint_complete(checkpoint_id)
 
     def close(self) -> None:
         self._inner.close()

@@ -22,7 +22,8 @@ def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["stateless_chain", "job_start", "shuffle", "keyed_state", "tumbling_window"]
+    "name",
+    ["stateless_chain", "job_start", "shuffle", "keyed_state", "tumbling_window", "checkpoint", "recovery"],
 )
 def test_a_quick_run_is_written_and_reported(tmp_path: Path, name: str) -> None:
     """All samples are in the file, with the machine; the report shows the same medians again."""
@@ -66,4 +67,6 @@ def test_unknown_benchmarks_are_refused() -> None:
         "latency",
         "job_start",
         "memory",
+        "checkpoint",
+        "recovery",
     ]

@@ -29,7 +29,7 @@ from zmflow.state.operator_state import OperatorStateMode
 from zmflow.state.state_file import PickledState, pickle_state
 from zmflow.telemetry.logs import get_logger
 
-__all__ = ["AssignedSplits", "TaskCheckpoints"]
+__all__ = ["AssignedSplits", "PickleCost", "TaskCheckpoints"]
 
 READER_SPLITS = "source-splits"
 """Operator state of a source: the splits of its reader, each with how far it was read."""
@@ -43,7 +43,31 @@ ENTRY_S_FIRST = 100e-9
 """How long an entry of state takes to pickle, before it was measured: 80 ns for a number by a short text."""
 
 ENTRIES_MEASURED_MIN = 10_000
-"""Fewer entries say more about the cost of a snapshot than about that of an entry."""
+"""Fewer entries say more of what a snapshot costs than of what an entry does, unless they took too long."""
+
+
+class PickleCost:
+    """How long state takes to pickle, by what pickling in the task took before.
+
+    >>> cost = PickleCost()
+    >>> cost.is_too_long(1_000)
+    False
+    >>> cost.measured(1_000, 0.5)
+    >>> cost.is_too_long(1_000)
+    True
+    """
+
+    def __init__(self) -> None:
+        self._entry_s = ENTRY_S_FIRST
+
+    def is_too_long(self, entries: int) -> bool:
+        """Whether so many entries would hold the task up for longer than it may be."""
+        return entries * self._entry_s > SYNC_TARGET_S
+
+    def measured(self, entries: int, seconds: float) -> None:
+        """A snapshot was taken in the task."""
+        if entries >= ENTRIES_MEASURED_MIN or (entries and seconds > SYNC_TARGET_S):
+            self._entry_s = seconds / entries
 
 
 ROWS_IN_HAND = "source-rows"
@@ -115,7 +139,7 @@ class TaskCheckpoints:
         self._alignment = BarrierAlignment(channels, settings[CHECKPOINTING_MODE] == "EXACTLY_ONCE")
         self._held: list[tuple[Any, Any]] = []
         self._writer = SnapshotWriter(deployment, settings, reply)
-        self._entry_s = ENTRY_S_FIRST
+        self._cost = PickleCost()
         self.assigned = AssignedSplits()
         self.last_completed = 0
         self.last_taken = 0
@@ -203,7 +227,7 @@ class TaskCheckpoints:
             prepared = chain.state.prepare(number, barrier.triggered_wall_ms)
             state = PickledState((), chain.state.frozen(prepared))
             entries = chain.state.entries
-            if entries * self._entry_s > SYNC_TARGET_S:
+            if self._cost.is_too_long(entries):
                 forked = fork_snapshot(lambda: pickle_state(chain.state.collect(prepared)))
             else:
                 state = pickle_state(chain.state.collect(prepared), chain.state.frozen(prepared))
@@ -227,8 +251,7 @@ class TaskCheckpoints:
         if forked is not None:
             self._writer.write_forked(barrier, forked, state, metrics)
             return
-        if entries >= ENTRIES_MEASURED_MIN:
-            self._entry_s = (now - emitted) / entries
+        self._cost.measured(entries, now - emitted)
         self._writer.write(barrier, state, metrics)
 
     def notified(self, chain: Chain, reader: _Reader | None, notice: NotifyCheckpoint) -> Alignment:
