@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from zmflow.coordination.checkpoint_failures import failed_in_a_row, lateness
 from zmflow.coordination.checkpoints.completed import CompletedCheckpoint, CompletedCheckpoints
+from zmflow.coordination.checkpoints.failures import failed_in_a_row, lateness
 from zmflow.coordination.checkpoints.history import CheckpointHistory
 from zmflow.coordination.checkpoints.pending import PendingCheckpoint
 from zmflow.coordination.checkpoints.restore_assignment import Restores
@@ -241,7 +241,7 @@ class CheckpointCoordinator:
     def _begin_tasks(self, turn: Turn, pending: PendingCheckpoint) -> None:
         pending.advance("snapshotted")
         pending.begin_tasks(self._layout)
-        heads = {execution.attempt_id: execution.subtask for execution in self._layout.heads()}
+        heads = {head.attempt_id: head.subtask for head in self._layout.heads()}
         # To those that only wait for a checkpoint no barrier comes: their inputs have ended.
         waiting = {attempt: pending.tasks[attempt] for attempt in self._awaiting if attempt in pending.tasks}
         self._trigger_tasks(turn, pending, heads | waiting)
@@ -287,8 +287,8 @@ class CheckpointCoordinator:
             return
         mixed = [vertex for vertex in pending.half_unions() if not self._input_ended(vertex)]
         if mixed:
-            names = self._layout.vertex_names([(mixed[0], 0)])
-            why = f"Some tasks of {names[0]} have finished, and it holds state that every task gets all of."
+            name = self._layout.vertex_names([(mixed[0], 0)])[0]
+            why = f"Some tasks of {name} have finished, and it holds state that every task gets all of."
             self._abort(turn, pending, why)
             return
         pending.acknowledged_by_all(self._job_id, self._layout)
@@ -354,9 +354,9 @@ class CheckpointCoordinator:
             return
         self._awaiting[message.attempt_id] = message.after_checkpoint
         for pending in self._pending.values():
-            if message.attempt_id in pending.tasks:
+            if subtask := pending.tasks.get(message.attempt_id):
                 # What fed it may run on, waiting as it does, and sends no barriers behind its end.
-                self._trigger_tasks(turn, pending, {message.attempt_id: pending.tasks[message.attempt_id]})
+                self._trigger_tasks(turn, pending, {message.attempt_id: subtask})
         self._look_who_waits()
 
     def _look_who_waits(self) -> None:
@@ -373,7 +373,6 @@ class CheckpointCoordinator:
 
     def _complete(self, turn: Turn, pending: PendingCheckpoint) -> None:
         number = pending.checkpoint_id
-        metadata = pending.metadata
         del self._pending[number]
         pending.advance("stored")
         pending.end(turn.now_ms)
