@@ -395,7 +395,7 @@ class CheckpointCoordinator:
             if older.subsumable and older.checkpoint_id < number:
                 self._abort(turn, older, f"Checkpoint {number} was complete before it.")
         owned = pending.kind == "checkpoint"
-        for dropped in self._completed.add(CompletedCheckpoint(metadata, pending.location, owned)):
+        for dropped in self._completed.add(CompletedCheckpoint(pending.metadata, pending.location, owned)):
             self._discard(turn, dropped.location)
 
     def _abort(self, turn: Turn, pending: PendingCheckpoint, why: str, *, counted: bool = False) -> None:
