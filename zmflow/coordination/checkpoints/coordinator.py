@@ -372,7 +372,7 @@ class CheckpointCoordinator:
     # -- the end of a checkpoint ------------------------------------------------------------------
 
     def _complete(self, turn: Turn, pending: PendingCheckpoint) -> None:
-        number = pending.checkpoint_id
+        number, metadata = pending.checkpoint_id, pending.metadata
         del self._pending[number]
         pending.advance("stored")
         pending.end(turn.now_ms)
@@ -395,7 +395,7 @@ class CheckpointCoordinator:
             if older.subsumable and older.checkpoint_id < number:
                 self._abort(turn, older, f"Checkpoint {number} was complete before it.")
         owned = pending.kind == "checkpoint"
-        for dropped in self._completed.add(CompletedCheckpoint(pending.metadata, pending.location, owned)):
+        for dropped in self._completed.add(CompletedCheckpoint(metadata, pending.location, owned)):
             self._discard(turn, dropped.location)
 
     def _abort(self, turn: Turn, pending: PendingCheckpoint, why: str, *, counted: bool = False) -> None:
