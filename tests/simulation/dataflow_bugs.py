@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
 
-from zmflow.coordination import restore_assignment
-from zmflow.coordination.checkpoint_coordinator import CheckpointCoordinator
+from zmflow.coordination.checkpoints import restore_assignment
+from zmflow.coordination.checkpoints.coordinator import CheckpointCoordinator
 from zmflow.execution.barrier_alignment import Alignment, BarrierAlignment
 from zmflow.execution.sink_commits import SinkCommits
-from zmflow.runtime import snapshot_reader
-from zmflow.runtime.split_assignments import SplitAssignments
-from zmflow.runtime.task_checkpoints import AssignedSplits, TaskCheckpoints
+from zmflow.runtime.checkpoints import snapshot_reader
+from zmflow.runtime.checkpoints.task_checkpoints import AssignedSplits, TaskCheckpoints
+from zmflow.runtime.sources.split_assignments import SplitAssignments
 from zmflow.testing.simulation.dataflow.channel import FlowOutputs
 from zmflow.testing.simulation.dataflow.slot import FlowSlot
 from zmflow.testing.simulation.dataflow.task import FlowTask
@@ -62,14 +62,14 @@ def a_blocked_channel_leaks() -> Iterator[None]:
 
 @contextlib.contextmanager
 def sinks_commit_before_completion() -> Iterator[None]:
-    """What is prepared for a checkpoint is committed when the task has taken it."""
-    right = SinkCommits.snapshot_state
+    """What is prepared for a checkpoint is committed when the barrier comes."""
+    right = SinkCommits.prepare
 
-    def wrong(self: SinkCommits, context: Any) -> None:
-        right(self, context)
-        self.completed(context.checkpoint_id)
+    def wrong(self: SinkCommits, checkpoint_id: int) -> None:
+        right(self, checkpoint_id)
+        self.completed(checkpoint_id)
 
-    with _instead(SinkCommits, "snapshot_state", wrong):
+    with _instead(SinkCommits, "prepare", wrong):
         yield
 
 
@@ -133,7 +133,10 @@ def splits_overtake_the_barrier() -> Iterator[None]:
 def a_reader_gives_back_what_it_has() -> Iterator[None]:
     """A restarted reader gives back what is in its checkpoint, too."""
     right = SplitAssignments.take_back
-    with _instead(SplitAssignments, "take_back", lambda self, subtask, _restored=0: right(self, subtask)):
+    with (
+        _instead(SplitAssignments, "take_back", lambda self, subtask, _restored=0: right(self, subtask)),
+        _instead(SplitAssignments, "completed", lambda _self, _number: None),
+    ):
         yield
 
 
@@ -167,25 +170,6 @@ def readers_ask_when_a_checkpoint_may_have_begun() -> Iterator[None]:
         mock.patch.object(FlowSlot, "_ask", ask, create=True),
     ):
         yield
-
-
-@contextlib.contextmanager
-def a_given_up_checkpoint_keeps_channels_blocked() -> Iterator[None]:
-    """The news that a checkpoint was given up does not let channels go on."""
-    with (
-        _instead(BarrierAlignment, "aborted", lambda _self, _number: Alignment()),
-        _instead(CheckpointCoordinator, "_next_ms", _once(CheckpointCoordinator._next_ms)),
-    ):
-        yield
-
-
-def _once(right: Callable[[Any], int | None]) -> Callable[[Any], int | None]:
-    """No other checkpoint follows one that was given up: it would let the channels go on."""
-
-    def wrong(self: Any) -> int | None:
-        return None if self._newest_id > self.completed_id else right(self)
-
-    return wrong
 
 
 @contextlib.contextmanager
@@ -263,7 +247,6 @@ DATAFLOW_BUGS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         a_reader_gives_back_what_it_has,
         splits_of_a_failed_reader_are_lost,
         readers_ask_when_a_checkpoint_may_have_begun,
-        a_given_up_checkpoint_keeps_channels_blocked,
         the_end_of_a_channel_is_no_barrier,
         what_is_prepared_is_not_in_the_snapshot,
         commits_of_the_restored_checkpoint_are_forgotten,

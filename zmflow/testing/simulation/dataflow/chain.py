@@ -1,4 +1,4 @@
-"""``SimulatedChain``: what a simulated task does with records. Its state and its commits are the engine's own."""
+"""``SimulatedChain``: what a simulated task does with records, with the engine's own state and commits."""
 
 from __future__ import annotations
 

@@ -126,8 +126,7 @@ class Flow:
                 continue
             if slot.down:
                 happens.append(("down", partial(self._deliver, slot)))
-            for enumerator in slot.busy_enumerators():
-                happens.append(("enumerator", partial(self._enumerate, enumerator)))
+            happens += [("enumerator", partial(self._enumerate, each)) for each in slot.busy_enumerators()]
             for task in slot.tasks.values():
                 if task.ready:
                     happens.append(("task", task.step))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from zmflow.coordination.checkpoint_coordinator import CheckpointCoordinator
-from zmflow.coordination.checkpoint_settings import checkpoint_settings
+from zmflow.coordination.checkpoints.coordinator import CheckpointCoordinator
+from zmflow.coordination.checkpoints.settings import checkpoint_settings
 from zmflow.coordination.effects import DiscardCheckpoint, Effect, StoreCheckpoint, Story
 from zmflow.coordination.execution_graph import Execution
 from zmflow.coordination.job_layout import JobLayout
@@ -55,8 +55,8 @@ REPORTS = {"RUNNING": "run", "FINISHED": "finish", "FAILED": "fail", "CANCELED":
 
 
 class Master:
-    """The job. It is the ``Scheduler`` and the ``ResourceManager`` of its ``CheckpointCoordinator``: of the one
-    that asks for the layout and the slots, of the other it sends messages."""
+    """The job. It is ``Scheduler`` and ``ResourceManager`` of its ``CheckpointCoordinator``, which asks the
+    one for the layout and the slots, and lets the other send messages."""
 
     def __init__(self, flow: Flow, chance: Random) -> None:
         self._flow = flow

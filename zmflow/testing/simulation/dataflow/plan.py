@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 from zmflow.api.operators import SourceOperator
 from zmflow.config import Settings
@@ -12,9 +13,6 @@ from zmflow.graph.job_graph import ChainNode, ChainSpec, JobEdge, JobGraph, JobO
 from zmflow.testing.simulation.dataflow.program import Numbers
 
 __all__ = ["Plan", "PlannedVertex", "draw_plan"]
-
-FLAWS = ("task fails", "worker dies", "commit fails", "rescale", "savepoint")
-"""What goes wrong, or is asked for, while there are faults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,11 @@ class Plan:
         return {vertex.name: by_source[vertex.name] for vertex in self.vertices if "sink" in vertex.kinds}
 
 
-_KINDS = {"source": "source", "count": "operator", "sink": "sink"}
+_KINDS: dict[str, Literal["source", "operator", "sink"]] = {
+    "source": "source",
+    "count": "operator",
+    "sink": "sink",
+}
 
 SHAPES: tuple[tuple[tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...], int], ...] = (
     (

@@ -6,7 +6,7 @@ import pickle
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from zmflow.coordination.completed_checkpoints import CompletedCheckpoint
+from zmflow.coordination.checkpoints.completed import CompletedCheckpoint
 from zmflow.protocol.checkpoints import SubtaskRestore
 from zmflow.state.snapshot_files import open_state_file
 from zmflow.testing.simulation.dataflow.program import Row, Split

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zmflow.coordination.slots import PhysicalSlot
 from zmflow.protocol.checkpoints import CoordinatorSnapshot, NotifyCheckpoint, SnapshotCoordinator
 from zmflow.protocol.messages import DataEndpoint, ResourceProfile, TaskDeployment, TriggerCheckpoint
-from zmflow.runtime.source_coordinator import SourceCoordinator
+from zmflow.runtime.sources.source_coordinator import SourceCoordinator
 from zmflow.testing.simulation.dataflow.channel import FlowChannel, FlowOutputs
 from zmflow.testing.simulation.dataflow.task import FlowTask
 
@@ -50,8 +50,8 @@ class FlowSlot:
             for task in self.tasks.values():
                 task.control.append(message)
             if message.completed:
-                for enumerator in self.enumerators.values():
-                    enumerator.completed(message.checkpoint_id)
+                for each in self.enumerators.values():
+                    each.completed(message.checkpoint_id)
         elif isinstance(message, TriggerCheckpoint):
             for attempt in message.attempt_ids:
                 if attempt in self.tasks:

@@ -25,10 +25,10 @@ from zmflow.protocol.checkpoints import (
 )
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.runtime.channels import InputChannel
+from zmflow.runtime.checkpoints.snapshot_writer import SnapshotWriter
+from zmflow.runtime.checkpoints.task_checkpoints import TaskCheckpoints
 from zmflow.runtime.shipped_code import load_chain
-from zmflow.runtime.snapshot_writer import SnapshotWriter
-from zmflow.runtime.source_coordinator import ADD_SPLITS, decode_event
-from zmflow.runtime.task_checkpoints import TaskCheckpoints
+from zmflow.runtime.sources.source_coordinator import ADD_SPLITS, decode_event
 from zmflow.runtime.task_outputs import TaskOutputs
 from zmflow.state.state_file import PickledState
 from zmflow.testing.simulation.dataflow.chain import SimulatedChain
@@ -315,7 +315,7 @@ class FlowTask:
             elif polled is None:
                 self._idle = True
             else:
-                self._in_hand = cast(Sequence[int], polled)
+                self._in_hand = polled
         elif assigned.ready:
             verb, splits = assigned.pop()
             self._idle = False
