@@ -15,6 +15,9 @@ from zmflow.config import Settings
 
 pytestmark = pytest.mark.integration
 
+RECORDS = 150_000
+"""Several times what two megabytes of managed memory hold, however the batches fall."""
+
 
 class Numbered(KeyedProcessFunction[int, int, tuple[int, int, int]]):
     """The key, the record, and how many files without a name the worker has open."""
@@ -40,12 +43,12 @@ def test_input_that_does_not_fit_is_sorted_on_disk() -> None:
     with environment_context(Settings().with_values(texts, "test")):
         env = StreamExecutionEnvironment.get_execution_environment()
     env.set_runtime_mode(RuntimeExecutionMode.BATCH)
-    numbers = env.from_sequence(0, 29_999).set_parallelism(1)
+    numbers = env.from_sequence(0, RECORDS - 1).set_parallelism(1)
     keyed = numbers.key_by(lambda value: value % 1000).process(Numbered()).managed_memory_weight(1)
     got: dict[int, list[int]] = {}
     files = []
     for key, value, open_files in keyed.execute_and_collect():
         got.setdefault(key, []).append(value)
         files.append(open_files)
-    assert got == {key: list(range(key, 30_000, 1000)) for key in range(1000)}
+    assert got == {key: list(range(key, RECORDS, 1000)) for key in range(1000)}
     assert max(files) > 1

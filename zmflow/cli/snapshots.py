@@ -22,7 +22,13 @@ __all__ = ["app", "list_snapshots", "show"]
 DEPTH_MAX = 3
 """Directories below the one that is named: of a job, of a checkpoint, and one for who sorts them."""
 
-app = typer.Typer(name="checkpoint", help="Look at checkpoints and savepoints on disk.", no_args_is_help=True)
+app = typer.Typer(
+    name="checkpoint",
+    help="Look at checkpoints and savepoints on disk.\n\n"
+    "Example: zmflow checkpoint show savepoints/savepoint-1f2e3d",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @app.command("list")
