@@ -7,6 +7,8 @@ default; a change an older reader would misread raises the version.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 import xxhash
 
@@ -21,6 +23,7 @@ __all__ = [
     "VertexRecord",
     "decode_metadata",
     "encode_metadata",
+    "without_shared",
 ]
 
 METADATA_NAME = "_metadata"
@@ -74,6 +77,12 @@ class VertexRecord(_Struct, frozen=True):
         return len(self.finished) == self.parallelism
 
 
+def without_shared(record: VertexRecord) -> VertexRecord:
+    """The same without the names of shared files, for who reads them where their content is described."""
+    files = [f and msgspec.structs.replace(f, shared=[]) for f in record.subtasks]
+    return msgspec.structs.replace(record, subtasks=files)
+
+
 class CheckpointMetadata(_Struct, frozen=True):
     """What one checkpoint consists of."""
 
@@ -86,10 +95,19 @@ class CheckpointMetadata(_Struct, frozen=True):
 
     @property
     def state_bytes(self) -> int:
-        """The size of all state."""
-        return sum(
-            file.size_bytes for vertex in self.vertices for file in vertex.subtasks if file is not None
+        """The size of all state, shared files included."""
+        return sum(file.state_bytes for file in self.files())
+
+    @property
+    def written_bytes(self) -> int:
+        """What of it was written for this checkpoint; the rest earlier ones had written."""
+        return self.state_bytes - sum(
+            shared.size_bytes for file in self.files() for shared in file.shared if not shared.fresh
         )
+
+    def files(self) -> Iterator[StateFile]:
+        """What there is of its subtasks."""
+        return (file for vertex in self.vertices for file in vertex.subtasks if file is not None)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -13,7 +13,7 @@ from zmflow.coordination.checkpoints.completed import CompletedCheckpoint
 from zmflow.coordination.job_layout import JobLayout
 from zmflow.coordination.slots import Subtask
 from zmflow.graph.job_graph import JobVertex
-from zmflow.protocol.checkpoint_metadata import VertexRecord
+from zmflow.protocol.checkpoint_metadata import VertexRecord, without_shared
 from zmflow.protocol.checkpoints import OperatorRestore, StateFile, SubtaskRestore
 from zmflow.state.keys import key_group_range, owner_of_group
 
@@ -60,7 +60,7 @@ class Restores:
 def _records_by_operator(checkpoint: CompletedCheckpoint) -> dict[str, VertexRecord]:
     return {
         operator.operator_id: record
-        for record in checkpoint.metadata.vertices
+        for record in map(without_shared, checkpoint.metadata.vertices)
         for operator in record.operators
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from zmflow.config import Settings
+from zmflow.config.options import STATE_BACKEND
 from zmflow.errors import (
     CheckpointFileDamagedError,
     CheckpointFileMissingError,
@@ -14,9 +15,10 @@ from zmflow.errors import (
 )
 from zmflow.execution.operator_snapshots import RestoredOperator
 from zmflow.protocol.messages import TaskDeployment
-from zmflow.state.checkpoint_storage import open_storage
+from zmflow.state.checkpoint_storage import CheckpointStorage, open_storage
 from zmflow.state.chunks import STATE_KINDS, KeyedChunk
 from zmflow.state.keys import key_group_range
+from zmflow.state.native_files import NATIVE, TAKE_A_SAVEPOINT, Adopted, NativeRestore, foreign_files
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot, redistribute
 from zmflow.state.snapshot_files import open_state_file
 from zmflow.state.state_file import ChunkEntry, StateFileReader
@@ -25,19 +27,24 @@ __all__ = ["read_restored"]
 
 
 def read_restored(
-    deployment: TaskDeployment, operator_id: str, settings: Settings
+    deployment: TaskDeployment, operator_id: str, settings: Settings, adopted: Adopted | None = None
 ) -> RestoredOperator | None:
     """What an operator of a task goes on from; None where it begins anew.
+
+    Args:
+        adopted: called when its state backend goes on with native files of the checkpoint as they are.
 
     Raises:
         RestoreError: a file is missing or damaged, or holds what cannot be read.
         CheckpointStorageError: a file cannot be read now.
     """
     with _restoring():
-        return _read(deployment, operator_id, settings)
+        return _read(deployment, operator_id, settings, adopted)
 
 
-def _read(deployment: TaskDeployment, operator_id: str, settings: Settings) -> RestoredOperator | None:
+def _read(
+    deployment: TaskDeployment, operator_id: str, settings: Settings, adopted: Adopted | None
+) -> RestoredOperator | None:
     restore = deployment.restore
     if restore is None or restore.finished:
         return None
@@ -48,9 +55,13 @@ def _read(deployment: TaskDeployment, operator_id: str, settings: Settings) -> R
     storage = open_storage(restore.location, settings) if restore.location else None
     keyed: list[KeyedChunk] = []
     later: dict[int, list[tuple[StateFileReader, ChunkEntry]]] = {}
+    native: list[NativeRestore] = []
     for file in of_operator.keyed:
         reader = open_state_file(file, storage)
+        native += _native_parts(reader, operator_id, groups, storage, settings[STATE_BACKEND], adopted)
         for entry in reader.keyed_entries(operator_id, groups):
+            if entry.kind == NATIVE:
+                continue
             if entry.kind in STATE_KINDS and entry.first_group == entry.last_group:
                 later.setdefault(entry.first_group, []).append((reader, entry))
             else:
@@ -74,7 +85,28 @@ def _read(deployment: TaskDeployment, operator_id: str, settings: Settings) -> R
         operator += redistribute(everybodys, deployment.parallelism)[deployment.subtask_index]
     else:
         operator = redistribute(held, deployment.parallelism)[deployment.subtask_index]
-    return RestoredOperator(restore.checkpoint_id, keyed, operator, by_group)
+    return RestoredOperator(restore.checkpoint_id, keyed, operator, by_group, native)
+
+
+def _native_parts(
+    reader: StateFileReader,
+    operator_id: str,
+    groups: range,
+    storage: CheckpointStorage | None,
+    backend: str,
+    adopted: Adopted | None,
+) -> list[NativeRestore]:
+    """What of an operator's state is in files of its backend.
+
+    Raises:
+        RestoreError: they are another backend's.
+    """
+    parts = []
+    for manifest in reader.native(operator_id, groups):
+        if why := foreign_files(manifest.format, backend):
+            raise RestoreError(why, hint=TAKE_A_SAVEPOINT)
+        parts.append(NativeRestore(manifest, storage, adopted))
+    return parts
 
 
 class _ByGroup:

@@ -18,13 +18,16 @@ from zmflow.protocol.checkpoints import (
     CheckpointAcknowledged,
     CheckpointBarrier,
     CheckpointDeclined,
+    NotifyCheckpoint,
     SnapshotMetrics,
     StateFile,
 )
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.protocol.resources import size_text
+from zmflow.runtime.checkpoints.shared_uploads import SharedUploads, take_back
 from zmflow.runtime.checkpoints.snapshot_fork import ForkedSnapshot
 from zmflow.state.checkpoint_storage import open_storage
+from zmflow.state.native_files import NativeManifest
 from zmflow.state.state_file import PickledState
 
 __all__ = ["Reply", "SnapshotWriter"]
@@ -59,6 +62,9 @@ class SnapshotWriter:
         self._writing = 0
         self._closed = False
         self._lock = threading.Lock()
+        self._shared = SharedUploads(
+            f"{deployment.vertex_id}-{deployment.subtask_index}-{deployment.attempt_number}"
+        )
 
     def write(self, barrier: CheckpointBarrier, state: PickledState, metrics: SnapshotMetrics) -> None:
         """Write a snapshot; returns at once."""
@@ -83,6 +89,19 @@ class SnapshotWriter:
     def decline(self, checkpoint_id: int, reason: str) -> None:
         """Say that there is no snapshot."""
         self._send(CheckpointDeclined(0, "", self._deployment.attempt_id, checkpoint_id, reason))
+
+    def notified(self, notice: NotifyCheckpoint) -> None:
+        """A checkpoint is complete, or was given up: what that means for files that are shared."""
+        if notice.completed:
+            self._shared.completed(notice.checkpoint_id)
+        else:
+            self._shared.aborted(notice.checkpoint_id)
+
+    def adopted(self, identity: str, manifest: NativeManifest) -> None:
+        """A state backend goes on with native files of the checkpoint that the task was restored from."""
+        restore = self._deployment.restore
+        assert restore is not None
+        self._shared.adopted(restore.checkpoint_id, restore.location, identity, manifest)
 
     def close(self) -> None:
         """Say nothing more."""
@@ -115,12 +134,14 @@ class SnapshotWriter:
             metrics = msgspec.structs.replace(
                 metrics,
                 async_us=int((time.perf_counter() - began) * 1e6),
-                state_bytes=file.size_bytes,
+                state_bytes=file.state_bytes,
                 written_bytes=written,
             )
-            if self._closed and file.path:
-                # The task is over, and nobody will hear of the file.
-                open_storage(barrier.location, self._settings).delete([file.path])
+            if self._closed and (file.path or file.shared):
+                # The task is over, and nobody will hear of the files.
+                storage = open_storage(barrier.location, self._settings)
+                take_back(file.fresh_names, storage)
+                storage.delete([file.path] if file.path else [])
             self._acknowledge(barrier.checkpoint_id, file, metrics)
         except ZmflowError as error:
             self.decline(
@@ -134,7 +155,7 @@ class SnapshotWriter:
 
     def _store(self, barrier: CheckpointBarrier, state: PickledState) -> tuple[StateFile, int]:
         try:
-            return self._put(barrier, state.parts(), has_union=state.has_union)
+            return self._put_all(barrier, state, state.parts(), has_union=state.has_union)
         finally:
             state.close()
 
@@ -144,12 +165,32 @@ class SnapshotWriter:
         try:
             has_union = forked.wait(self._settings[CHECKPOINT_TIMEOUT] / 1000)
             with forked.parts() as parts:
-                if not state.empty:
-                    return self._put(barrier, state.with_file(parts[0]).parts(), has_union=has_union)
-                return self._put(barrier, parts, has_union=has_union)
+                pieces = parts if state.empty else state.with_file(parts[0]).parts()
+                return self._put_all(barrier, state, pieces, has_union=has_union)
         finally:
             forked.close()
             state.close()
+
+    def _put_all(
+        self,
+        barrier: CheckpointBarrier,
+        state: PickledState,
+        parts: Iterable[bytes | memoryview],
+        *,
+        has_union: bool,
+    ) -> tuple[StateFile, int]:
+        """The file, the native files of backends before it, and how many bytes were written for it."""
+        if not state.native:
+            return self._put(barrier, parts, has_union=has_union)
+        storage = open_storage(barrier.location, self._settings)
+        shared = self._shared.store(barrier.checkpoint_id, state, storage)
+        try:
+            file, written = self._put(barrier, parts, has_union=has_union)
+        except BaseException:
+            take_back([one.name for one in shared if one.fresh], storage)
+            raise
+        written += sum(one.size_bytes for one in shared if one.fresh)
+        return msgspec.structs.replace(file, shared=shared, format=state.native[0][1].format), written
 
     def _put(
         self, barrier: CheckpointBarrier, parts: Iterable[bytes | memoryview], *, has_union: bool

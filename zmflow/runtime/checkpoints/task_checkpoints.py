@@ -13,7 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from zmflow.config import Settings
-from zmflow.config.checkpoint_options import CHECKPOINT_INTERVAL, CHECKPOINTING_MODE
+from zmflow.config.checkpoint_options import (
+    CHECKPOINT_INTERVAL,
+    CHECKPOINTING_MODE,
+    INCREMENTAL_CHECKPOINTS,
+)
 from zmflow.config.options import RUNTIME_MODE
 from zmflow.execution.barrier_alignment import Alignment, BarrierAlignment
 from zmflow.execution.chain import Chain
@@ -139,6 +143,7 @@ class TaskCheckpoints:
         self._alignment = BarrierAlignment(channels, settings[CHECKPOINTING_MODE] == "EXACTLY_ONCE")
         self._held: list[tuple[Any, Any]] = []
         self._writer = SnapshotWriter(deployment, settings, reply)
+        self._incremental = settings[INCREMENTAL_CHECKPOINTS]
         self._cost = PickleCost()
         self.assigned = AssignedSplits()
         self.last_completed = 0
@@ -157,7 +162,7 @@ class TaskCheckpoints:
 
     def restored(self, operator_id: str) -> RestoredOperator | None:
         """What an operator goes on from; None where it begins anew."""
-        return read_restored(self._deployment, operator_id, self._settings)
+        return read_restored(self._deployment, operator_id, self._settings, self._writer.adopted)
 
     def restore_reader(
         self, chain: Chain, reader: _Reader, add_verb: str, in_hand: Callable[[], Sequence[Any]]
@@ -224,7 +229,8 @@ class TaskCheckpoints:
         emitted = time.perf_counter()
         forked = prepared = None
         try:
-            prepared = chain.state.prepare(number, barrier.triggered_wall_ms)
+            files = self._incremental and barrier.kind == "checkpoint" and bool(barrier.location)
+            prepared = chain.state.prepare(number, barrier.triggered_wall_ms, files=files)
             state = PickledState((), chain.state.frozen(prepared))
             entries = chain.state.entries
             if self._cost.is_too_long(entries):
@@ -257,6 +263,7 @@ class TaskCheckpoints:
     def notified(self, chain: Chain, reader: _Reader | None, notice: NotifyCheckpoint) -> Alignment:
         """A checkpoint is complete, or was given up."""
         number = notice.checkpoint_id
+        self._writer.notified(notice)
         if notice.completed:
             self.last_completed = max(self.last_completed, number)
             chain.checkpoint_completed(number)
