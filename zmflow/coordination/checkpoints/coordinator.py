@@ -287,7 +287,7 @@ class CheckpointCoordinator:
             return
         if why := self._files.acknowledged(pending.location, message):
             self._too_late(turn, message, pending.location)
-            self._abort(turn, pending, f"Of {execution.vertex_name}, {why}.", counted=True)
+            self._abort(turn, pending, f"Of {execution.vertex_name}, {why}.")
             return
         if pending.tasks:
             return

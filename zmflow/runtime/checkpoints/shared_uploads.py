@@ -60,8 +60,8 @@ class SharedUploads:
     def completed(self, checkpoint_id: int) -> None:
         """A checkpoint is complete: its files may be named again, those that only older ones have may not."""
         with self._lock:
-            stored = self._stored.pop(checkpoint_id, None)
-            if stored is not None and checkpoint_id > self._safe_id:
+            stored = self._stored.pop(checkpoint_id, ("", {}))
+            if checkpoint_id > self._safe_id:
                 (self._place, self._safe), self._safe_id = stored, checkpoint_id
             self._stored = {number: of for number, of in self._stored.items() if number > checkpoint_id}
 
