@@ -19,6 +19,7 @@ __all__ = [
     "METADATA_NAME",
     "METADATA_SIZE_MAX_BYTES",
     "CheckpointMetadata",
+    "InputRecord",
     "OperatorRecord",
     "VertexRecord",
     "decode_metadata",
@@ -48,6 +49,22 @@ class OperatorRecord(_Struct, frozen=True):
     name: str
 
 
+class InputRecord(_Struct, frozen=True):
+    """An edge that leads to a vertex, and whose records may have been on their way.
+
+    Args:
+        source: id of the first operator of the vertex it comes from.
+        gate: the one it leads to.
+        first_channel: in the gate; the others follow, one for each subtask of the source.
+        parallelism: how many subtasks the source had.
+    """
+
+    source: str
+    gate: int
+    first_channel: int
+    parallelism: int
+
+
 class VertexRecord(_Struct, frozen=True):
     """The state of one vertex.
 
@@ -60,6 +77,8 @@ class VertexRecord(_Struct, frozen=True):
         subtasks: the file of each; None for one without state.
         finished: the subtasks that had finished.
         coordinator: the pickled state of the split enumerator of a source; None elsewhere.
+        in_flight: for each subtask the file of what was on its way to it; empty where nothing was.
+        inputs: its edges, where something was on its way.
     """
 
     vertex_id: str
@@ -70,6 +89,8 @@ class VertexRecord(_Struct, frozen=True):
     subtasks: list[StateFile | None]
     finished: list[int] = []
     coordinator: bytes | None = None
+    in_flight: list[StateFile | None] = []
+    inputs: list[InputRecord] = []
 
     @property
     def all_finished(self) -> bool:
@@ -95,7 +116,7 @@ class CheckpointMetadata(_Struct, frozen=True):
 
     @property
     def state_bytes(self) -> int:
-        """The size of all state, shared files included."""
+        """The size of all state, shared files and what was on its way included."""
         return sum(file.state_bytes for file in self.files())
 
     @property
@@ -106,8 +127,13 @@ class CheckpointMetadata(_Struct, frozen=True):
         )
 
     def files(self) -> Iterator[StateFile]:
-        """What there is of its subtasks."""
-        return (file for vertex in self.vertices for file in vertex.subtasks if file is not None)
+        """What there is of its subtasks, and of what was on its way to them."""
+        return (
+            file
+            for vertex in self.vertices
+            for file in (*vertex.subtasks, *vertex.in_flight)
+            if file is not None
+        )
 
 
 _encoder = msgspec.msgpack.Encoder()

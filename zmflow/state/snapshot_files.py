@@ -90,7 +90,7 @@ class SnapshotFiles:
         own: dict[str, int] | None = None
         shared: dict[str, int] | None = None
         for vertex in self.metadata.vertices:
-            for file in vertex.subtasks:
+            for file in (*vertex.subtasks, *vertex.in_flight):
                 if file is not None and file.path:
                     own = dict(self.storage.list()) if own is None else own
                     self._check_size(file.path, file.size_bytes, own, vertex)

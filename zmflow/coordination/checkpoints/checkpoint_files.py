@@ -44,11 +44,11 @@ class CheckpointFiles:
 
     def too_late(self, turn: Turn, message: CheckpointAcknowledged, location: str) -> None:
         """A part that nobody waits for: what was written for it goes. Other checkpoints have the rest."""
-        if location and message.state is not None:
-            path = (message.state.path,) if message.state.path else ()
-            names = path + tuple(SHARED + name for name in message.state.fresh_names)
-            if names:
-                turn.do(DiscardCheckpoint(self._job_id, location, names))
+        files = [file for file in (message.state, message.in_flight) if file is not None]
+        names = [file.path for file in files if file.path]
+        names += [SHARED + name for file in files for name in file.fresh_names]
+        if location and names:
+            turn.do(DiscardCheckpoint(self._job_id, location, tuple(names)))
 
     def drop(self, turn: Turn, checkpoint_id: int, location: str) -> None:
         """A checkpoint was given up, or is not kept any more."""

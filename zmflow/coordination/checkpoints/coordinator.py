@@ -16,6 +16,7 @@ from zmflow.coordination.checkpoints.checkpoint_files import CheckpointFiles
 from zmflow.coordination.checkpoints.completed import CompletedCheckpoint, CompletedCheckpoints
 from zmflow.coordination.checkpoints.failures import failed_in_a_row, lateness
 from zmflow.coordination.checkpoints.history import CheckpointHistory
+from zmflow.coordination.checkpoints.orders import CheckpointOrders
 from zmflow.coordination.checkpoints.pending import PendingCheckpoint
 from zmflow.coordination.checkpoints.restore_assignment import Restores
 from zmflow.coordination.checkpoints.settings import CheckpointSettings
@@ -34,10 +35,7 @@ from zmflow.protocol.checkpoints import (
     CheckpointDeclined,
     CheckpointKind,
     CoordinatorSnapshot,
-    NotifyCheckpoint,
-    SnapshotCoordinator,
     SubtaskRestore,
-    TriggerCheckpoint,
 )
 from zmflow.protocol.messages import JobState, TaskFailure
 
@@ -73,7 +71,7 @@ class CheckpointCoordinator:
         self._job_id = job_id
         self._settings = settings
         self._scheduler = scheduler
-        self._resources = resources
+        self._orders = CheckpointOrders(job_id, scheduler, resources)
         self._chance = chance
         self._pending: dict[int, PendingCheckpoint] = {}
         self._completed = CompletedCheckpoints(settings.retained)
@@ -171,8 +169,14 @@ class CheckpointCoordinator:
         return news
 
     def proceed(self, turn: Turn) -> None:
-        """Give up what takes too long, and begin what is due. Called while the job is RUNNING."""
+        """Give up what takes too long, let barriers overtake records where aligning does, and begin what is
+        due. Called while the job is RUNNING."""
         for pending in list(self._pending.values()):
+            unaligned_ms = pending.unaligned_ms(self._settings.aligned_timeout_ms)
+            if unaligned_ms is not None and turn.now_ms >= unaligned_ms:
+                pending.unaligned = True
+                turn.tell(self._job_id, f"checkpoint {pending.checkpoint_id} goes on unaligned")
+                self._orders.unalign(turn, pending.barrier)
             if turn.now_ms >= pending.triggered_ms + self._settings.timeout_ms:
                 why = lateness(pending, self._layout, self._settings.timeout_ms)
                 self._abort(turn, pending, why, counted=True)
@@ -184,6 +188,8 @@ class CheckpointCoordinator:
         """When ``proceed`` has something to do although nothing has happened."""
         instants = [self._next_ms()]
         instants += [pending.triggered_ms + self._settings.timeout_ms for pending in self._pending.values()]
+        after_ms = self._settings.aligned_timeout_ms
+        instants += [pending.unaligned_ms(after_ms) for pending in self._pending.values()]
         return min((instant for instant in instants if instant is not None), default=None)
 
     def _next_ms(self) -> int | None:
@@ -234,9 +240,7 @@ class CheckpointCoordinator:
         self._pending[number] = pending
         self._news = True
         turn.tell(self._job_id, f"{kind} {number} begins")
-        for source, coordinator in coordinators.items():
-            message = SnapshotCoordinator(turn.epoch, self._job_id, source, number, coordinator)
-            self._resources.send(turn, self._layout.place_of((source, 0))[0], message)
+        self._orders.snapshot_enumerators(turn, number, coordinators)
         if not coordinators:
             self._begin_tasks(turn, pending)
 
@@ -246,14 +250,9 @@ class CheckpointCoordinator:
         heads = {head.attempt_id: head.subtask for head in self._layout.heads()}
         # To those that only wait for a checkpoint no barrier comes: their inputs have ended.
         waiting = {attempt: pending.tasks[attempt] for attempt in self._awaiting if attempt in pending.tasks}
-        self._trigger_tasks(turn, pending, heads | waiting)
+        self._orders.trigger(turn, pending.barrier, heads | waiting)
         if not pending.tasks:
             self._abort(turn, pending, "All tasks have finished.")
-
-    def _trigger_tasks(self, turn: Turn, pending: PendingCheckpoint, tasks: dict[str, Subtask]) -> None:
-        for (taskmanager, allocation), attempts in self._layout.by_slot(tasks).items():
-            message = TriggerCheckpoint(turn.epoch, allocation, attempts, pending.barrier)
-            self._resources.send(turn, taskmanager, message)
 
     # -- what it waits for ------------------------------------------------------------------------
 
@@ -359,7 +358,7 @@ class CheckpointCoordinator:
         for pending in self._pending.values():
             if subtask := pending.tasks.get(message.attempt_id):
                 # What fed it may run on, waiting as it does, and sends no barriers behind its end.
-                self._trigger_tasks(turn, pending, {message.attempt_id: subtask})
+                self._orders.trigger(turn, pending.barrier, {message.attempt_id: subtask})
         self._look_who_waits()
 
     def _look_who_waits(self) -> None:
@@ -388,7 +387,7 @@ class CheckpointCoordinator:
             self._answers.append(CheckpointAnswer(pending.request, number, pending.location, ""))
         if pending.kind != "savepoint":
             # A savepoint is nobody's restart, so nothing is committed for it.
-            self._notify(turn, number, completed=True)
+            self._orders.notify(turn, number, completed=True)
             self._awaiting = {task: after for task, after in self._awaiting.items() if after >= number}
         self._look_who_waits()
         if pending.kind == "savepoint":
@@ -412,7 +411,7 @@ class CheckpointCoordinator:
         turn.tell(self._job_id, f"{pending.kind} {number} is given up: {why}")
         if pending.request is not None:
             self._answers.append(CheckpointAnswer(pending.request, number, pending.location, why))
-        self._notify(turn, number, completed=False)
+        self._orders.notify(turn, number, completed=False)
         self._files.drop(turn, number, pending.location)
         if not counted:
             return
@@ -444,12 +443,6 @@ class CheckpointCoordinator:
         if not self._settings.keeps(state):
             self._files.end(turn, kept, self._settings.directory if self._newest_id else "")
         self._history.forget_details()
-
-    def _notify(self, turn: Turn, number: int, *, completed: bool) -> None:
-        for slot in self._scheduler.pool:
-            if slot.shared is not None:
-                message = NotifyCheckpoint(turn.epoch, slot.allocation_id, number, completed)
-                self._resources.send(turn, slot.taskmanager_id, message)
 
     # -- restores and checks ----------------------------------------------------------------------
 
