@@ -101,11 +101,9 @@ class Task:
         self._releases = Releases(self.mailbox)
         self._input = InputState(deployment.gate_channels)
         self._valves = GateValves(deployment.gate_channels)
+        channels = [channel for gate in self.gates for channel in gate]
         self._checkpoints = TaskCheckpoints(
-            deployment,
-            settings,
-            [channel for gate in self.gates for channel in gate],
-            self._say_checkpoint,
+            deployment, settings, channels, self._say_checkpoint, environment.copies_dir
         )
         self._finished = False  # the chain has handed out what was kept
         self._all_said = False  # the outputs have ended

@@ -31,6 +31,7 @@ __all__ = [
     "NATIVE",
     "TAKE_A_SAVEPOINT",
     "Adopted",
+    "FetchCopy",
     "FrozenFiles",
     "NativeManifest",
     "NativeRestore",
@@ -185,6 +186,9 @@ class FrozenFiles:
 Adopted: TypeAlias = Callable[[str, NativeManifest], None]
 """Told that the backend of this identity goes on with files of a checkpoint."""
 
+FetchCopy: TypeAlias = Callable[[StoredFile, Path], bool]
+"""Lets a path be a shared file from somewhere nearer than the storage. False: it cannot."""
+
 
 class NativeRestore:
     """Files of one old subtask that a backend is restored from.
@@ -193,6 +197,7 @@ class NativeRestore:
         manifest: what they are.
         storage: of the checkpoint's location.
         adopted: called when a backend goes on with these very files: with its identity.
+        fetch_copy: asked for each shared file before the storage is.
     """
 
     def __init__(
@@ -200,10 +205,12 @@ class NativeRestore:
         manifest: NativeManifest,
         storage: CheckpointStorage | None,
         adopted: Adopted | None = None,
+        fetch_copy: FetchCopy = lambda _file, _path: False,
     ) -> None:
         self.manifest = manifest
         self._storage = storage
         self._adopted = adopted
+        self._fetch_copy = fetch_copy
 
     def fetch(self, directory: Path) -> None:
         """Put the files into a directory, which is made. The shared ones must not be changed there.
@@ -216,6 +223,8 @@ class NativeRestore:
         for name, data in self.manifest.own.items():
             (directory / name).write_bytes(data)
         for file in self.manifest.shared:
+            if self._fetch_copy(file, directory / file.name):
+                continue
             try:
                 self._fetch(file, directory / file.name)
             except (StateError, CheckpointFileDamagedError, CheckpointFileMissingError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from zmflow.config import Settings
 from zmflow.errors import CheckpointFileMissingError, StateError
@@ -19,11 +21,14 @@ from zmflow.state.state_file import StateFileReader
 __all__ = ["SnapshotFiles", "open_state_file"]
 
 
-def open_state_file(file: StateFile, storage: CheckpointStorage | None) -> StateFileReader:
+def open_state_file(
+    file: StateFile, storage: CheckpointStorage | None, copy: Path | None = None
+) -> StateFileReader:
     """A reader of a state file of a checkpoint.
 
     Args:
         storage: of the checkpoint's location; not needed for state that is inline.
+        copy: a file of this machine with the same content, which is read as long as that works.
     """
     if not file.path:
         data = file.inline
@@ -32,11 +37,17 @@ def open_state_file(file: StateFile, storage: CheckpointStorage | None) -> State
         )
     assert storage is not None, "a file of a checkpoint without a location"
     path = file.path
-    return StateFileReader(
-        lambda offset, size: storage.read(path, offset, size),
-        file.size_bytes,
-        f"{storage.location}/{path}",
-    )
+
+    def read(offset: int, size: int) -> bytes:
+        if copy is not None:
+            with suppress(OSError), copy.open("rb") as content:
+                content.seek(offset)
+                data = content.read(size)
+                if len(data) == size:
+                    return data
+        return storage.read(path, offset, size)
+
+    return StateFileReader(read, file.size_bytes, f"{storage.location}/{path}")
 
 
 class SnapshotFiles:

@@ -396,7 +396,7 @@ class ControlPlane:
                 tm.stored.append((effect.job_id, effect.file.name))
                 tm.files.setdefault(effect.job_id, set()).add(effect.file.digest)
             elif isinstance(effect, DropFiles):
-                del tm.files[effect.job_id]
+                tm.files.pop(effect.job_id, None)
             elif isinstance(effect, GiveUp):
                 tm.given_up.append(effect)
             elif isinstance(effect, Log):

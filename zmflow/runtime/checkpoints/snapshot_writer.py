@@ -11,6 +11,7 @@ from itertools import chain
 from typing import TypeAlias
 
 import msgspec
+import xxhash
 
 from zmflow.config import Settings
 from zmflow.config.checkpoint_options import CHECKPOINT_TIMEOUT, INLINE_THRESHOLD
@@ -25,6 +26,7 @@ from zmflow.protocol.checkpoints import (
 )
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.protocol.resources import size_text
+from zmflow.runtime.checkpoints.local_copies import LocalCopies
 from zmflow.runtime.checkpoints.shared_uploads import SharedUploads, take_back
 from zmflow.runtime.checkpoints.snapshot_fork import ForkedSnapshot
 from zmflow.state.checkpoint_storage import SHARED, open_storage
@@ -58,12 +60,20 @@ class SnapshotWriter:
         deployment: of the task.
         settings: of the TaskManager under those of the job.
         reply: sends what became of a snapshot.
+        copies: second ones, kept on this machine; None: there are none.
     """
 
-    def __init__(self, deployment: TaskDeployment, settings: Settings, reply: Reply) -> None:
+    def __init__(
+        self,
+        deployment: TaskDeployment,
+        settings: Settings,
+        reply: Reply,
+        copies: LocalCopies | None = None,
+    ) -> None:
         self._deployment = deployment
         self._settings = settings
         self._reply = reply
+        self._copies = copies or LocalCopies("", deployment, settings)
         self._writing = 0
         self._closed = False
         self._lock = threading.Lock()
@@ -230,6 +240,9 @@ class SnapshotWriter:
             return self._put(barrier, parts, has_union=has_union)
         storage = open_storage(barrier.location, self._settings)
         shared = self._shared.store(barrier.checkpoint_id, state, storage)
+        if self._copies.keeps(barrier):
+            for _, frozen in state.native:
+                self._copies.link(barrier.checkpoint_id, frozen)
         try:
             file, written = self._put(barrier, parts, has_union=has_union)
         except BaseException:
@@ -262,8 +275,14 @@ class SnapshotWriter:
             )
         deployment = self._deployment
         name = f"{deployment.vertex_id}-{deployment.subtask_index}-{deployment.attempt_number}{suffix}"
-        size = open_storage(barrier.location, self._settings).write(name, chain(head, rest))
-        return StateFile(name, size, b"", has_union), size
+        pieces: Iterator[bytes | memoryview] = chain(head, rest)
+        digest = xxhash.xxh64()
+        copied = suffix == STATE and self._copies.keeps(barrier)
+        if copied:
+            pieces = self._copies.copied(barrier.checkpoint_id, name, pieces, digest)
+        size = open_storage(barrier.location, self._settings).write(name, pieces)
+        checksum = digest.intdigest() if copied else 0
+        return StateFile(name, size, b"", has_union, checksum=checksum), size
 
     def _acknowledge(
         self,

@@ -36,6 +36,7 @@ from zmflow.protocol.frames import Frame, FrameKind
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.runtime.channels import END, InputChannel
 from zmflow.runtime.checkpoints.in_flight import InFlightRecords
+from zmflow.runtime.checkpoints.local_copies import LocalCopies
 from zmflow.runtime.checkpoints.snapshot_fork import ForkedSnapshot, fork_snapshot
 from zmflow.runtime.checkpoints.snapshot_reader import read_restored
 from zmflow.runtime.checkpoints.snapshot_writer import Reply, SnapshotWriter
@@ -161,10 +162,16 @@ class TaskCheckpoints:
         settings: the TaskManager's under the job's.
         channels: its input channels.
         reply: sends what has become of a snapshot.
+        copies_dir: where second copies of snapshots of the job may be; empty: nowhere.
     """
 
     def __init__(
-        self, deployment: TaskDeployment, settings: Settings, channels: Sequence[InputChannel], reply: Reply
+        self,
+        deployment: TaskDeployment,
+        settings: Settings,
+        channels: Sequence[InputChannel],
+        reply: Reply,
+        copies_dir: str = "",
     ) -> None:
         # In BATCH mode none are taken, whatever the interval: nobody must wait for one.
         self.enabled = settings[CHECKPOINT_INTERVAL] > 0 and settings[RUNTIME_MODE] != "BATCH"
@@ -172,7 +179,8 @@ class TaskCheckpoints:
         self._settings = settings
         self._alignment = BarrierAlignment(channels, settings[CHECKPOINTING_MODE] == "EXACTLY_ONCE")
         self._held: list[tuple[Any, Any]] = []
-        self._writer = SnapshotWriter(deployment, settings, reply)
+        self._copies = LocalCopies(copies_dir, deployment, settings)
+        self._writer = SnapshotWriter(deployment, settings, reply, self._copies)
         self._incremental = settings[INCREMENTAL_CHECKPOINTS]
         self._cost = PickleCost()
         self.assigned = AssignedSplits()
@@ -198,7 +206,9 @@ class TaskCheckpoints:
 
     def restored(self, operator_id: str) -> RestoredOperator | None:
         """What an operator goes on from; None where it begins anew."""
-        return read_restored(self._deployment, operator_id, self._settings, self._writer.adopted)
+        return read_restored(
+            self._deployment, operator_id, self._settings, self._writer.adopted, self._copies
+        )
 
     def restore_reader(
         self, chain: Chain, reader: _Reader, add_verb: str, in_hand: Callable[[], Sequence[Any]]
