@@ -183,7 +183,7 @@ def test_either_of_the_two_is_enough(run: Callable[[], JobClient], directory: Pa
     job.get_job_execution_result()
     job.close()
     assert counts(directory) == dict.fromkeys(range(KEYS), RECORDS // KEYS)
-    assert len(list(directory.glob("rows-*"))) > 1, "no worker was killed"
+    assert len(list(directory.glob("rows-*"))) > 2, "no worker was killed"
 
 
 def test_what_is_damaged_in_both_places_is_refused(run: Callable[[], JobClient], directory: Path) -> None:

@@ -22,6 +22,7 @@ import xxhash
 from zmflow.errors import (
     CheckpointFileDamagedError,
     CheckpointFileMissingError,
+    CheckpointStorageError,
     RestoreError,
     StateError,
 )
@@ -134,9 +135,19 @@ def decode_manifest(data: bytes, where: str) -> NativeManifest:
         manifest = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StateError(f"The list of native files in {where} is damaged.", detail=str(error)) from None
-    for name in (*manifest.own, *(file.name for file in manifest.shared)):
-        parse_name(name)  # it becomes a path
+    names = {*manifest.own, *(name for file in manifest.shared for name in (file.name, file.stored))}
+    for name in names:  # they become paths
+        if not _is_plain(name):
+            raise StateError(f"The list of native files in {where} is damaged.", detail=repr(name))
     return manifest
+
+
+def _is_plain(name: str) -> bool:
+    try:
+        shared, _ = parse_name(name)
+    except CheckpointStorageError:
+        return False
+    return not shared
 
 
 @dataclass(slots=True, eq=False)

@@ -45,7 +45,8 @@ DEADLINE_S = 60
 
 
 class Paced(MapFunction):
-    """The slow part of the input; its worker is killed when somebody wishes so."""
+    """The slow part of the input; its worker is killed when somebody wishes so, and files are damaged
+    before."""
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self._directory = Path(runtime_context.get_job_parameter("directory", "/nothing"))
@@ -54,7 +55,12 @@ class Paced(MapFunction):
         if value > LOADED:
             time.sleep(0.002)
             with contextlib.suppress(FileNotFoundError):
+                patterns = (self._directory / "kill").read_text().split()
                 (self._directory / "kill").unlink()
+                for path in (path for pattern in patterns for path in self._directory.glob(pattern)):
+                    content = path.read_bytes()
+                    path.unlink()  # what else it is linked to stays as it is
+                    path.write_bytes(bytes(len(content)))
                 os.kill(os.getpid(), signal.SIGKILL)
         return value
 
@@ -166,17 +172,22 @@ def await_only(kept: Path | None, directory: Path) -> None:
         time.sleep(0.02)
 
 
+def kill(directory: Path, *damaged: str) -> None:
+    """Have the worker killed, and these files damaged before."""
+    (directory / "order").write_text(" ".join(damaged))
+    (directory / "order").rename(directory / "kill")
+    deadline = time.monotonic() + DEADLINE_S
+    while (directory / "kill").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_killed_worker_goes_on_from_the_files(tmp_path: Path) -> None:
     """Each record counts once; checkpoints of state that hardly changes write little, also the first one
     after the restart; and when the job has ended nothing is left."""
     job = begin(tmp_path, 2)
-    before = await_checkpoint(job, is_small)
-    (tmp_path / "kill").touch()
-    restarted_at = before.checkpoint_id
-    deadline = time.monotonic() + DEADLINE_S
-    while (tmp_path / "kill").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    restarted_at = await_checkpoint(job, is_small).checkpoint_id
+    kill(tmp_path)
     newest = max(record.checkpoint_id for record in completed(job))
     after = await_checkpoint(job, lambda record: record.checkpoint_id > newest)
     assert is_small(after), "the files were read, and written again"
@@ -185,6 +196,18 @@ def test_a_killed_worker_goes_on_from_the_files(tmp_path: Path) -> None:
     assert restarted_at < after.checkpoint_id
     assert counts(tmp_path) == expected()
     await_only(None, tmp_path / "checkpoints")
+
+
+def test_a_killed_worker_goes_on_from_its_links(tmp_path: Path) -> None:
+    """Local recovery: what is in the checkpoint is damaged, and nobody has to read it."""
+    both = ("execution.checkpointing.local-backup.enabled", "execution.state-recovery.from-local")
+    job = begin(tmp_path, 2, **dict.fromkeys(both, "true"))
+    await_checkpoint(job, is_small)
+    kill(tmp_path, "checkpoints/*/shared/*", "checkpoints/*/chk-*/*.state")
+    job.get_job_execution_result()
+    job.close()
+    assert counts(tmp_path) == expected()
+    assert len(list(tmp_path.glob("rows-*"))) > 2, "no worker was killed"
 
 
 def cancelled(directory: Path, parallelism: int) -> Path:
