@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -264,6 +266,13 @@ def test_other_backends_are_refused_and_readers_are_not(tmp_path: Path) -> None:
     reader = SnapshotReader(str(path))
     assert len(dict(reader.keyed_state("counts", "payload"))) == LOADED + 1
     assert {state.name for state in reader.contents.operator("counts").states} >= {"count", "payload"}
+    shown = subprocess.run(
+        [sys.executable, "-m", "zmflow.cli.main", "checkpoint", "show", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "Written" in shown and "rocksdb files" in shown and "in its files" in shown, shown
     made = SnapshotWriter(reader).write(str(tmp_path / "made"))
     job = begin(tmp_path, 3, **on_heap | {"execution.state-recovery.path": made})
     job.get_job_execution_result()
