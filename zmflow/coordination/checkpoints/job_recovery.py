@@ -8,7 +8,7 @@ from zmflow.config import Settings
 from zmflow.config.checkpoint_options import IGNORE_UNCLAIMED_STATE, RECOVERY_CLAIM_MODE, RECOVERY_PATH
 from zmflow.config.options import STATE_BACKEND
 from zmflow.coordination.checkpoints.completed import CompletedCheckpoint
-from zmflow.coordination.checkpoints.recovery_plan import RecoveryPlan, plan_recovery
+from zmflow.coordination.checkpoints.recovery_plan import RecoveryPlan, foreign_state, plan_recovery
 from zmflow.coordination.effects import CheckpointLoaded, LoadCheckpoint
 from zmflow.coordination.turn import Turn
 from zmflow.errors import JobGraphError
@@ -16,7 +16,7 @@ from zmflow.graph.job_graph import JobGraph
 from zmflow.ids import JobId
 from zmflow.protocol.messages import TaskFailure
 from zmflow.state.checkpoint_storage import validate_location
-from zmflow.state.native_files import TAKE_A_SAVEPOINT, foreign_files
+from zmflow.state.native_files import TAKE_A_SAVEPOINT
 
 __all__ = ["JobRecovery", "RecoveredJob"]
 
@@ -66,8 +66,7 @@ class JobRecovery:
         """It was read, or cannot be: the job as it begins, or why it fails."""
         if event.metadata is None:
             return TaskFailure("checkpoint", event.error, hint=event.hint)
-        formats = {file.format for file in event.metadata.files()}
-        if why := next(filter(None, (foreign_files(each, self._backend) for each in sorted(formats))), ""):
+        if why := foreign_state(event.metadata, self._backend):
             return TaskFailure(
                 "checkpoint", f"The job cannot begin from {self.location}: {why}", hint=TAKE_A_SAVEPOINT
             )
