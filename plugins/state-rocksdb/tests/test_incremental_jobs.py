@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from glob import glob
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -59,12 +60,19 @@ class Paced(MapFunction):
             with contextlib.suppress(FileNotFoundError):
                 patterns = (self._directory / "kill").read_text().split()
                 (self._directory / "kill").unlink()
-                for path in (path for pattern in patterns for path in self._directory.glob(pattern)):
-                    content = path.read_bytes()
-                    path.unlink()  # what else it is linked to stays as it is
-                    path.write_bytes(bytes(len(content)))
+                for pattern in patterns:
+                    for name in glob(pattern, root_dir=self._directory):  # noqa: PTH207 - Path.glob fails where files go
+                        damage(self._directory / name)
                 os.kill(os.getpid(), signal.SIGKILL)
         return value
+
+
+def damage(path: Path) -> None:
+    """Let a file hold nothing, as much of it; what else it is linked to stays as it is."""
+    with contextlib.suppress(FileNotFoundError):  # it is deleted meanwhile
+        size = path.stat().st_size
+        path.unlink()
+        path.write_bytes(bytes(size))
 
 
 class Counting(KeyedProcessFunction):
@@ -168,7 +176,10 @@ def await_only(kept: Path | None, directory: Path) -> None:
     """All files but those of one directory are deleted, beside the client."""
     deadline = time.monotonic() + DEADLINE_S
     while left := [
-        path for path in directory.rglob("*") if path.is_file() and (kept is None or kept not in path.parents)
+        path
+        for folder, _, names in os.walk(directory)  # which passes over what is deleted meanwhile
+        for path in (Path(folder, name) for name in names)
+        if kept is None or kept not in path.parents
     ]:
         assert time.monotonic() < deadline, left
         time.sleep(0.02)

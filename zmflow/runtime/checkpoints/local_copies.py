@@ -14,6 +14,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from glob import glob
 from pathlib import Path
 from typing import IO
 
@@ -164,10 +165,11 @@ def _is_whole(path: Path, size_bytes: int, checksum: int) -> bool:
 def remove_superseded(job_directory: str, notice: NotifyCheckpoint) -> None:
     """A checkpoint is complete: the copies of older ones go, also those of tasks that have moved away. Or it
     was given up: its own go."""
+    kept = glob(f"*/{CHECKPOINT}*", root_dir=job_directory)  # noqa: PTH207 - Path.glob fails where files go
     gone = [
-        path
-        for path in Path(job_directory).glob(f"*/{CHECKPOINT}*")
-        if _is_superseded(int(path.name.removeprefix(CHECKPOINT)), notice)
+        Path(job_directory, name)
+        for name in kept
+        if _is_superseded(int(name.rpartition(CHECKPOINT)[2]), notice)
     ]
     if gone:
         threading.Thread(target=_remove, args=(gone,), name="local copies", daemon=True).start()
