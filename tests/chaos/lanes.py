@@ -49,6 +49,7 @@ class JobRun:
     ended_ms: float = 0.0
     state: str = ""
     restarts: int = 0
+    checkpoints: int = 0  # complete ones
     fault: str = ""
     odd_failure: str = ""  # the last one that is no kill's
     recoveries: list[Recovery] = field(default_factory=list)
@@ -57,6 +58,8 @@ class JobRun:
         """Take note of a status."""
         summary = status.summary
         self.state, self.restarts = summary.state, summary.restarts
+        if status.checkpoints is not None:
+            self.checkpoints = status.checkpoints.completed
         for entry in status.exceptions[-1:]:
             for failure in (entry.failure, *entry.concurrent):
                 if failure.kind not in EXPECTED_FAILURES:
