@@ -117,8 +117,10 @@ def _print_kills(report: KillReport) -> None:
     )
     for variant, counts in report.variants.items():
         print(
-            f"{variant}: {counts.jobs} jobs with {counts.checkpoints} checkpoints and {counts.restarts} "
-            f"restarts; {counts.kills} kills, {counts.kills_in_checkpoint} of them in a checkpoint"
+            f"{variant}: {counts.jobs} jobs, {counts.restarts} restarts; {counts.kills} kills, "
+            f"{counts.kills_in_checkpoint} of them in a checkpoint; {counts.checkpoints} checkpoints, "
+            f"{counts.checkpoints_in_flight} of them with records in flight (at most "
+            f"{counts.in_flight_bytes_max} bytes), {counts.restored_in_flight} of those restored from"
         )
     for line in report.odd_failures:
         print(f"Odd, but recovered from: {line}")

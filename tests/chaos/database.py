@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def running_server() -> Iterator[PostgresServer]:
         server.remove()
 
 
-def _support():
+def _support() -> ModuleType:
     """The module of the connector's tests, which are no package."""
     if str(CONNECTOR_TESTS) not in sys.path:
         sys.path.append(str(CONNECTOR_TESTS))

@@ -22,12 +22,16 @@ from tests.chaos.measurements import Bounds, KillReport, counts_by_variant, repo
 from tests.chaos.plan import IN_CHECKPOINT_SHARE, exactly_once_orders, kill_decisions
 from tests.chaos.processes import wait_until
 from tests.chaos.stalls import StallWatch
-from tests.chaos.variants import ALIGNMENTS, BACKENDS, variants
+from tests.chaos.variants import ALIGNMENTS, BACKENDS, UNALIGNED, variants
 
 __all__ = ["Choices", "run"]
 
 SECONDS_MAX = 3600.0
 """A run ends with its last kill; this is for one that cannot kill any more."""
+
+PROVING_KILLS = 40
+"""So many kills meet jobs of all kinds. One at least must go back to a checkpoint with records in flight, or
+the run says nothing about these."""
 
 DELETED_TIMEOUT_S = 20.0
 """The JobManager deletes beside everything else what jobs leave that have finished."""
@@ -95,12 +99,12 @@ def run(
             left=[*orphans, *cluster.left],
             bounds=replace(bounds, kills_least=kills_max if kills_max < sys.maxsize else 0),
         )
+        counts = counts_by_variant(kills, runs)
         broken = [f"{len(forgotten)} files of checkpoints were left behind"] if forgotten else []
+        if _must_prove(choices, kills_max) and not any(each.restored_in_flight for each in counts.values()):
+            broken.append("no checkpoint with records in flight was restored from")
         return msgspec.structs.replace(
-            report,
-            variants=counts_by_variant(kills, runs),
-            files_left=forgotten,
-            broken=[*report.broken, *broken],
+            report, variants=counts, files_left=forgotten, broken=[*report.broken, *broken]
         )
 
 
@@ -122,6 +126,11 @@ def _kill_beside(
     for lane in lanes:
         lane.join(deadline - time.monotonic())
     return killer.kills
+
+
+def _must_prove(choices: Choices, kills_max: int) -> bool:
+    """Whether so many kills of such jobs meet records in flight."""
+    return kills_max >= PROVING_KILLS and UNALIGNED in choices.alignments
 
 
 def _files_left(checkpoints: Path) -> list[str]:

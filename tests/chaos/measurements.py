@@ -61,6 +61,9 @@ class VariantCounts(msgspec.Struct):
     jobs: int = 0
     restarts: int = 0
     checkpoints: int = 0  # complete ones
+    checkpoints_in_flight: int = 0  # those with records that barriers had overtaken
+    restored_in_flight: int = 0  # those of them that the job went back to
+    in_flight_bytes_max: int = 0  # of one checkpoint
     kills: int = 0  # of processes that ran something of such a job
     kills_in_checkpoint: int = 0  # which was lost by that
 
@@ -125,6 +128,11 @@ def counts_by_variant(kills: Sequence[Kill], runs: Sequence[JobRun]) -> dict[str
         of_variant.jobs += 1
         of_variant.restarts += run.restarts
         of_variant.checkpoints += run.checkpoints
+        of_variant.checkpoints_in_flight += len(run.in_flight.size_bytes)
+        of_variant.restored_in_flight += run.in_flight.proofs
+        of_variant.in_flight_bytes_max = max(
+            of_variant.in_flight_bytes_max, *run.in_flight.size_bytes.values(), 0
+        )
         of_variant.kills += sum(run.job_id in dict(kill.victim.jobs) for kill in kills)
         of_variant.kills_in_checkpoint += sum(run.job_id == kill.in_checkpoint_of for kill in kills)
     return dict(sorted(counts.items()))

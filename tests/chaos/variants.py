@@ -7,7 +7,9 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["ALIGNMENTS", "BACKENDS", "INLINE_THRESHOLDS", "Variant", "shuffled", "variants"]
+__all__ = ["ALIGNMENTS", "BACKENDS", "INLINE_THRESHOLDS", "UNALIGNED", "Variant", "shuffled", "variants"]
+
+UNALIGNED = "unaligned"
 
 _BACKENDS: dict[str, dict[str, str]] = {
     "heap": {"state.backend.type": "hashmap"},
@@ -15,12 +17,12 @@ _BACKENDS: dict[str, dict[str, str]] = {
 }
 
 _ALIGNMENTS: dict[str, dict[str, str]] = {
-    "aligned": {},
+    "aligned": {"execution.checkpointing.unaligned.enabled": "false"},
     "aligned with timeout": {
         "execution.checkpointing.unaligned.enabled": "true",
         "execution.checkpointing.aligned-checkpoint-timeout": "100 ms",
     },
-    "unaligned": {
+    UNALIGNED: {
         "execution.checkpointing.unaligned.enabled": "true",
         "execution.checkpointing.aligned-checkpoint-timeout": "0 ms",
     },
@@ -28,8 +30,7 @@ _ALIGNMENTS: dict[str, dict[str, str]] = {
 
 BACKENDS = tuple(_BACKENDS)
 
-ALIGNMENTS: tuple[str, ...] = ("aligned",)
-"""Those that jobs draw. The others need barriers that overtake records: all are ``tuple(_ALIGNMENTS)``."""
+ALIGNMENTS = tuple(_ALIGNMENTS)
 
 INLINE_THRESHOLDS = ("0 b", "20 kb")
 """Every state a file, or small state in the metadata, which is the default: other processes write it."""
