@@ -18,12 +18,16 @@ class ClusterExecutor:
 
     def __init__(self, cluster: MiniCluster) -> None:
         self.cluster = cluster
+        self.jobs: list[RemoteJobClient] = []
+        """What was submitted."""
 
     def submit(self, graph: JobGraph, settings: Settings, *, collect: bool) -> RemoteJobClient:
         """Submit and return at once."""
         client, job_id = self.cluster.client(), new_job_id()
         client.submit(graph, job_id)
-        return RemoteJobClient(client, job_id, self.cluster.client, collect=collect)
+        job = RemoteJobClient(client, job_id, self.cluster.client, collect=collect)
+        self.jobs.append(job)
+        return job
 
     def files(self) -> list[Path]:
         """What its TaskManagers keep of jobs now."""

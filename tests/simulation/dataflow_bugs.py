@@ -10,6 +10,7 @@ from unittest import mock
 
 from zmflow.coordination.checkpoints import restore_assignment
 from zmflow.coordination.checkpoints.coordinator import CheckpointCoordinator
+from zmflow.coordination.checkpoints.orders import CheckpointOrders
 from zmflow.execution.barrier_alignment import Alignment, BarrierAlignment
 from zmflow.execution.sink_commits import SinkCommits
 from zmflow.runtime.checkpoints import snapshot_reader
@@ -223,13 +224,13 @@ def barriers_overtake_the_enumerator() -> Iterator[None]:
 @contextlib.contextmanager
 def tasks_that_only_wait_are_not_told() -> Iterator[None]:
     """A task whose input has ended takes part only when a barrier comes, and none does."""
-    right = CheckpointCoordinator._trigger_tasks
+    right = CheckpointOrders.trigger
 
-    def wrong(self: CheckpointCoordinator, turn: Any, pending: Any, tasks: Any) -> None:
-        heads = {execution.attempt_id for execution in self._layout.heads()}
-        right(self, turn, pending, {attempt: task for attempt, task in tasks.items() if attempt in heads})
+    def wrong(self: CheckpointOrders, turn: Any, barrier: Any, tasks: Any) -> None:
+        heads = {execution.attempt_id for execution in self._scheduler.layout.heads()}
+        right(self, turn, barrier, {attempt: task for attempt, task in tasks.items() if attempt in heads})
 
-    with _instead(CheckpointCoordinator, "_trigger_tasks", wrong):
+    with _instead(CheckpointOrders, "trigger", wrong):
         yield
 
 

@@ -130,7 +130,7 @@ class CheckpointConfig(ProgramSettings):
 
     def is_unaligned_checkpoints_enabled(self) -> bool:
         """Whether barriers overtake records."""
-        return self._boolean(_UNALIGNED, False)
+        return self._boolean(_UNALIGNED, True)
 
     def enable_unaligned_checkpoints(self, enabled: bool = True) -> None:
         """Let barriers overtake records, which become a part of the checkpoint."""
@@ -150,7 +150,7 @@ class CheckpointConfig(ProgramSettings):
 
     def get_aligned_checkpoint_timeout(self) -> int:
         """Milliseconds an aligned checkpoint may take before it goes on unaligned; 0: it begins so."""
-        return self._milliseconds(_ALIGNED_TIMEOUT, "0 ms")
+        return self._milliseconds(_ALIGNED_TIMEOUT, "5 s")
 
     def set_aligned_checkpoint_timeout(self, alignment_timeout: TimeAmount) -> None:
         """How long an aligned checkpoint may take before it goes on unaligned."""

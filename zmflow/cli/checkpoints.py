@@ -96,6 +96,7 @@ def print_checkpoints(statistics: CheckpointStatistics) -> None:
             "Tasks",
             "Size",
             "Written",
+            "In flight",
             "Aligned for",
             "Stood still",
             "Wrote for",
@@ -110,6 +111,7 @@ def print_checkpoints(statistics: CheckpointStatistics) -> None:
                 f"{record.acknowledged}/{record.tasks}",
                 size_text(record.state_bytes),
                 size_text(record.written_bytes),
+                size_text(record.in_flight_bytes) if record.unaligned else "-",
                 _micros(record.alignment_us),
                 _micros(record.sync_us),
                 _micros(record.async_us),
@@ -149,6 +151,7 @@ def print_checkpoint(record: CheckpointRecord) -> None:
         f"Took       {_millis(record.duration_ms)}",
         f"Tasks      {record.acknowledged} of {record.tasks} have acknowledged",
         f"Size       {size_text(record.state_bytes)}, {size_text(record.written_bytes)} written",
+        *_overtaken(record),
         f"Location   {record.location or 'the memory of the JobManager'}"
         + (" (deleted)" if record.discarded else ""),
         "",
@@ -165,7 +168,7 @@ def print_checkpoint(record: CheckpointRecord) -> None:
             "Wrote for",
             "Size",
             "Written",
-            "Unaligned",
+            "In flight",
         ],
         [
             [
@@ -178,12 +181,20 @@ def print_checkpoint(record: CheckpointRecord) -> None:
                 _micros(task.metrics.async_us),
                 size_text(task.metrics.state_bytes),
                 size_text(task.metrics.written_bytes),
-                "yes" if task.metrics.unaligned else "no",
+                size_text(task.metrics.in_flight_bytes) if task.metrics.unaligned else "-",
             ]
             for task in sorted(record.subtasks, key=lambda task: (task.vertex_id, task.subtask_index))
         ],
         empty="No task has acknowledged, or the job has ended.",
     )
+
+
+def _overtaken(record: CheckpointRecord) -> Iterator[str]:
+    """What barriers overtook, if they did."""
+    from zmflow.protocol.resources import size_text
+
+    if record.unaligned:
+        yield f"In flight  {size_text(record.in_flight_bytes)}: its barriers overtook records"
 
 
 def _state(record: CheckpointRecord) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zmflow.config.option import boolean, choice, duration, integer, size, text
 
 __all__ = [
+    "ALIGNED_TIMEOUT",
     "CHECKPOINTING_MODE",
     "CHECKPOINTS_RETAINED",
     "CHECKPOINT_DIR",
@@ -13,6 +14,7 @@ __all__ = [
     "CHECKPOINT_RETENTION",
     "CHECKPOINT_STORAGE",
     "CHECKPOINT_TIMEOUT",
+    "CHECKPOINT_UNALIGNED",
     "CONCURRENT_CHECKPOINTS_MAX",
     "IGNORE_UNCLAIMED_STATE",
     "INLINE_THRESHOLD",
@@ -33,6 +35,17 @@ CHECKPOINTING_MODE = choice(
 )
 CHECKPOINT_TIMEOUT = duration(
     "execution.checkpointing.timeout", "10 min", "A checkpoint that takes longer is given up."
+)
+CHECKPOINT_UNALIGNED = boolean(
+    "execution.checkpointing.unaligned.enabled",
+    "true",
+    "Let barriers overtake records where aligning takes long, so that no checkpoint waits for back-pressure; "
+    "exactly once only, and where one checkpoint is under way at a time. Off by default in Flink.",
+)
+ALIGNED_TIMEOUT = duration(
+    "execution.checkpointing.aligned-checkpoint-timeout",
+    "5 s",
+    "How long a checkpoint may align before its barriers overtake records; 0: they do from its beginning.",
 )
 CHECKPOINT_MIN_PAUSE = duration(
     "execution.checkpointing.min-pause",

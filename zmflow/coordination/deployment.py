@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from zmflow.coordination.checkpoints.in_flight_assignment import can_overtake
 from zmflow.coordination.execution_graph import Execution
 from zmflow.coordination.job_layout import JobLayout
 from zmflow.coordination.slots import PhysicalSlot
@@ -83,6 +84,7 @@ class Wiring:
             },
             restore=restore,
             files=self._files,
+            overtakes=can_overtake(self._graph, vertex_id),
         )
 
     def _slot(self, subtask: tuple[str, int]) -> PhysicalSlot:

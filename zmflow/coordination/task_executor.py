@@ -102,6 +102,7 @@ class TaskExecutor:
             m.CollectAck: lambda message: self._to_subtask(message, message.subtask_index),
             m.SnapshotCoordinator: lambda message: self._to_subtask(message, 0),
             m.TriggerCheckpoint: self._about_checkpoint,
+            m.UnalignCheckpoint: self._about_checkpoint,
             m.NotifyCheckpoint: self._about_checkpoint,
             m.GetLogs: lambda message: self._do(ReadLogs(message)),
             StoreJobFile: self._store_file,
@@ -390,12 +391,13 @@ class TaskExecutor:
             tenure.deadline_ms = self._now_ms + message.grace_ms
         self._do(SendToWorker(message.allocation_id, message))
 
-    def _about_checkpoint(self, message: m.TriggerCheckpoint | m.NotifyCheckpoint) -> None:
+    def _about_checkpoint(
+        self, message: m.TriggerCheckpoint | m.UnalignCheckpoint | m.NotifyCheckpoint
+    ) -> None:
         tenure = self._slots.get(message.allocation_id)
         if tenure is None or tenure.abandoned or tenure.state != "active":
-            self._tell(
-                message.allocation_id, f"dropped {type(message).__name__}: the worker is gone or going"
-            )
+            name = type(message).__name__
+            self._tell(message.allocation_id, f"dropped {name}: the worker is gone or going")
             return
         self._do(SendToWorker(message.allocation_id, message))
 

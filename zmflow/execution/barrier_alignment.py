@@ -4,6 +4,10 @@ Exactly once: behind a barrier a channel is *blocked*, its records wait, until t
 open channel; then the task takes its snapshot, and all go on. At least once: barriers are counted, nothing
 waits. Flink's rules (CheckpointBarrierHandler): a channel that ends counts as if its barrier had come; a
 newer barrier gives up the one that is waited for; numbers that are over are ignored.
+
+Unaligned: when the coordinator says that a checkpoint is not to wait any longer, the task takes its snapshot
+at once, and what is on its way on the channels without a barrier, up to theirs, is part of it (Chandy and
+Lamport, Distributed Snapshots, 1985; FLIP-76).
 """
 
 from __future__ import annotations
@@ -30,12 +34,18 @@ class Alignment:
         given_up: a checkpoint that cannot be completed any more, because a newer one has begun.
         resumes: channels were blocked and are not any more.
         began_us: when the first barrier of ``take`` came.
+        overtakes: whether something on channels that wait for their barrier belongs to the snapshot too.
+        overtaken: the barrier of the last of those channels has come: this snapshot is whole.
+        forgets: a snapshot that will not be whole, because another checkpoint has begun or it was given up.
     """
 
     take: CheckpointBarrier | None = None
     given_up: int = 0
     resumes: bool = False
     began_us: int = 0
+    overtakes: bool = False
+    overtaken: int = 0
+    forgets: int = 0
 
 
 @dataclass(slots=True)
@@ -53,7 +63,8 @@ class BarrierAlignment:
         channels: its input channels, by whatever names them.
         blocks: exactly once; else at least once.
 
-    ``blocked`` holds the channels whose records have to wait; it is always the same set.
+    ``blocked`` holds the channels whose records have to wait; it is always the same set. ``behind`` holds
+    those whose records up to their barrier belong to the snapshot ``overtaking``, which was taken.
 
     >>> alignment = BarrierAlignment(["a", "b"])
     >>> alignment.barrier("a", CheckpointBarrier(1, 0), now_us=5).take, alignment.blocked
@@ -70,6 +81,8 @@ class BarrierAlignment:
     _pending: dict[int, _Pending] = field(default_factory=dict)
     _over: int = 0  # the greatest number that was taken or subsumed
     _aborted: dict[int, None] = field(default_factory=dict)
+    _overtaking: int = 0  # the checkpoint whose snapshot is not whole yet
+    behind: set[Any] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._open = set(self.channels)
@@ -84,7 +97,9 @@ class BarrierAlignment:
         number = barrier.checkpoint_id
         outcome = Alignment()
         if number <= self._over or number in self._aborted:
-            return outcome
+            return self.passed(channel, number)
+        if self._overtaking:
+            self._forget(outcome)
         if self.blocks:
             for older in [n for n in self._pending if n < number]:
                 outcome.given_up = older
@@ -111,11 +126,48 @@ class BarrierAlignment:
             self._take(pending, outcome)
         return outcome
 
+    def unaligned(self, barrier: CheckpointBarrier, now_us: int) -> Alignment:
+        """The coordinator says that a checkpoint is not to wait for barriers: it is taken now, if it was
+        not."""
+        number = barrier.checkpoint_id
+        outcome = Alignment()
+        if number <= self._over or number in self._aborted:
+            return outcome
+        self._forget(outcome)
+        for older in [n for n in self._pending if n < number]:
+            outcome.given_up = older
+            self._give_up(older, outcome)
+        pending = self._pending.get(number) or _Pending(barrier, set(self._open), now_us)
+        self._pending[number] = pending
+        self._overtaking, self.behind = number, pending.missing
+        outcome.overtakes = bool(pending.missing)
+        self._take(pending, outcome)
+        return outcome if self.behind else self._whole(outcome)
+
+    def passed(self, channel: Hashable, checkpoint_id: int) -> Alignment:
+        """A barrier that stands for itself only, or the end of a channel, was seen ahead of its turn."""
+        outcome = Alignment()
+        if self._overtaking and channel in self.behind:
+            if checkpoint_id > self._overtaking:
+                self._forget(outcome)
+            elif checkpoint_id == self._overtaking:
+                self.behind.discard(channel)
+                if not self.behind:
+                    return self._whole(outcome)
+        return outcome
+
+    @property
+    def overtaking(self) -> int:
+        """The checkpoint whose snapshot waits for barriers to be whole; 0: none."""
+        return self._overtaking
+
     def ended(self, channel: Hashable) -> list[Alignment]:
         """A channel has ended: for every checkpoint it is as if its barrier had come."""
         self._open.discard(channel)
         self.blocked.discard(channel)
         outcomes = []
+        if (whole := self.passed(channel, self._overtaking)).overtaken:
+            outcomes.append(whole)
         for pending in list(self._pending.values()):
             pending.missing.discard(channel)
             if not pending.missing:
@@ -133,7 +185,17 @@ class BarrierAlignment:
                 del self._aborted[next(iter(self._aborted))]
         if checkpoint_id in self._pending:
             self._give_up(checkpoint_id, outcome)
+        if checkpoint_id == self._overtaking:
+            self._forget(outcome)
         return outcome
+
+    def _whole(self, outcome: Alignment) -> Alignment:
+        outcome.overtaken, self._overtaking = self._overtaking, 0
+        return outcome
+
+    def _forget(self, outcome: Alignment) -> None:
+        if self._overtaking:
+            outcome.forgets, self._overtaking, self.behind = self._overtaking, 0, set()
 
     def _take(self, pending: _Pending, outcome: Alignment) -> None:
         outcome.take = pending.barrier

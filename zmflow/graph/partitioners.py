@@ -22,6 +22,7 @@ __all__ = [
     "RescalePartitioner",
     "ShufflePartitioner",
     "consumers_of",
+    "overtakes",
     "producers_of",
 ]
 
@@ -113,6 +114,21 @@ Partitioner: TypeAlias = (
     | GlobalPartitioner
     | HashPartitioner
     | CustomPartitioner
+)
+
+
+def overtakes(partitioner: str) -> bool:
+    """Whether barriers may overtake records on an exchange, by the name of its partitioner: whether a record
+    that is sent again comes to where it belongs. On the others it belongs to one subtask and no other.
+
+    >>> overtakes("HASH"), overtakes("BROADCAST")
+    (True, False)
+    """
+    return partitioner in _OVERTAKING
+
+
+_OVERTAKING = frozenset(
+    kind.name for kind in (RebalancePartitioner, ShufflePartitioner, GlobalPartitioner, HashPartitioner)
 )
 
 

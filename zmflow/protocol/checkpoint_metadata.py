@@ -17,6 +17,7 @@ __all__ = [
     "METADATA_NAME",
     "METADATA_SIZE_MAX_BYTES",
     "CheckpointMetadata",
+    "InputRecord",
     "OperatorRecord",
     "VertexRecord",
     "decode_metadata",
@@ -45,6 +46,22 @@ class OperatorRecord(_Struct, frozen=True):
     name: str
 
 
+class InputRecord(_Struct, frozen=True):
+    """An edge that leads to a vertex, and whose records may have been on their way.
+
+    Args:
+        source: id of the first operator of the vertex it comes from.
+        gate: the one it leads to.
+        first_channel: in the gate; the others follow, one for each subtask of the source.
+        parallelism: how many subtasks the source had.
+    """
+
+    source: str
+    gate: int
+    first_channel: int
+    parallelism: int
+
+
 class VertexRecord(_Struct, frozen=True):
     """The state of one vertex.
 
@@ -57,6 +74,8 @@ class VertexRecord(_Struct, frozen=True):
         subtasks: the file of each; None for one without state.
         finished: the subtasks that had finished.
         coordinator: the pickled state of the split enumerator of a source; None elsewhere.
+        in_flight: for each subtask the file of what was on its way to it; empty where nothing was.
+        inputs: its edges, where something was on its way.
     """
 
     vertex_id: str
@@ -67,6 +86,8 @@ class VertexRecord(_Struct, frozen=True):
     subtasks: list[StateFile | None]
     finished: list[int] = []
     coordinator: bytes | None = None
+    in_flight: list[StateFile | None] = []
+    inputs: list[InputRecord] = []
 
     @property
     def all_finished(self) -> bool:
@@ -86,9 +107,12 @@ class CheckpointMetadata(_Struct, frozen=True):
 
     @property
     def state_bytes(self) -> int:
-        """The size of all state."""
+        """The size of all state, what was on its way included."""
         return sum(
-            file.size_bytes for vertex in self.vertices for file in vertex.subtasks if file is not None
+            file.size_bytes
+            for vertex in self.vertices
+            for file in (*vertex.subtasks, *vertex.in_flight)
+            if file is not None
         )
 
 

@@ -65,6 +65,8 @@ class CheckpointRecord(_Struct, frozen=True):
         counted: whether that counts against execution.checkpointing.tolerable-failed-checkpoints.
         subtasks: those that have acknowledged; only of the checkpoint that was asked for.
         discarded: its files are deleted.
+        unaligned: whether barriers overtook records in a subtask at least.
+        in_flight_bytes: what they overtook, all subtasks together.
     """
 
     checkpoint_id: int
@@ -84,3 +86,5 @@ class CheckpointRecord(_Struct, frozen=True):
     counted: bool = False
     subtasks: list[SubtaskSnapshot] = []
     discarded: bool = False
+    unaligned: bool = False
+    in_flight_bytes: int = 0

@@ -12,6 +12,7 @@ CoordinatorSnapshot      worker → TM → JM     here it is
 TriggerCheckpoint        JM → TM → worker     these tasks have no running inputs: begin
 CheckpointAcknowledged   worker → TM → JM     the snapshot of a subtask is written
 CheckpointDeclined       worker → TM → JM     it could not be taken
+UnalignCheckpoint        JM → TM → worker     it waits no longer: barriers overtake what is on its way
 NotifyCheckpoint         JM → TM → worker     the checkpoint is complete, or will never be
 AwaitsCheckpoint         worker → TM → JM     a task has nothing left to do but to commit with a checkpoint
 =======================  ===================  =====================================================
@@ -35,6 +36,8 @@ __all__ = [
     "CheckpointKind",
     "CheckpointState",
     "CoordinatorSnapshot",
+    "InFlightPart",
+    "InFlightRestore",
     "NotifyCheckpoint",
     "OperatorRestore",
     "SnapshotCoordinator",
@@ -42,6 +45,7 @@ __all__ = [
     "StateFile",
     "SubtaskRestore",
     "TriggerCheckpoint",
+    "UnalignCheckpoint",
     "decode_barrier",
     "encode_barrier",
 ]
@@ -114,6 +118,27 @@ class OperatorRestore(_Struct, frozen=True):
     own: bool = False
 
 
+class InFlightPart(_Struct, frozen=True):
+    """Records that were on their way to one old subtask.
+
+    Args:
+        file: of that subtask, with what was on its way on all its channels.
+        gate: the one that the edge led to.
+        channels: those whose records are sent again.
+    """
+
+    file: StateFile
+    gate: int
+    channels: list[int]
+
+
+class InFlightRestore(_Struct, frozen=True):
+    """What a subtask sends again over one of its edges before anything else."""
+
+    edge_id: str
+    parts: list[InFlightPart]
+
+
 class SubtaskRestore(_Struct, frozen=True):
     """What a subtask is restored from.
 
@@ -123,6 +148,7 @@ class SubtaskRestore(_Struct, frozen=True):
         operators: those of the chain that have state in it.
         finished: all subtasks of the vertex had finished: it only says that it has ended.
         coordinator: of subtask 0 of a source whose split enumerator begins anew: the enumerator's state.
+        in_flight: what it sends again, also when it had finished.
     """
 
     checkpoint_id: int
@@ -130,6 +156,7 @@ class SubtaskRestore(_Struct, frozen=True):
     operators: list[OperatorRestore]
     finished: bool = False
     coordinator: bytes | None = None
+    in_flight: list[InFlightRestore] = []
 
 
 class SnapshotMetrics(_Struct, frozen=True):
@@ -184,6 +211,7 @@ class CheckpointAcknowledged(ControlMessage, frozen=True):
     checkpoint_id: int
     state: StateFile | None  # None: the subtask has no state
     metrics: SnapshotMetrics
+    in_flight: StateFile | None = None  # what its barriers have overtaken
 
 
 class CheckpointDeclined(ControlMessage, frozen=True):
@@ -191,6 +219,11 @@ class CheckpointDeclined(ControlMessage, frozen=True):
     attempt_id: str
     checkpoint_id: int
     reason: str  # a sentence
+
+
+class UnalignCheckpoint(ControlMessage, frozen=True):
+    allocation_id: str
+    barrier: CheckpointBarrier
 
 
 class NotifyCheckpoint(ControlMessage, frozen=True):

@@ -66,6 +66,7 @@ class FrameKind(IntEnum):
     WATERMARK = 7  # sender → receiver: event time, 8 bytes; like DATA it costs a credit
     STREAM_STATUS = 8  # sender → receiver: idle or active, 1 byte; likewise
     BARRIER = 9  # sender → receiver: of a checkpoint, see ``checkpoints``; likewise
+    OVERDRAFT = 10  # sender → receiver: `records` further frames come without credit, a barrier behind them
 
 
 class Layout(IntEnum):

@@ -55,6 +55,7 @@ from zmflow.protocol.checkpoints import (
     NotifyCheckpoint,
     SnapshotCoordinator,
     TriggerCheckpoint,
+    UnalignCheckpoint,
 )
 from zmflow.protocol.client_messages import (
     CancelJob,
@@ -169,6 +170,7 @@ __all__ = [
     "TaskStateChanged",
     "TriggerCheckpoint",
     "TriggerSavepoint",
+    "UnalignCheckpoint",
     "UnknownTaskManager",
     "VertexStatus",
     "WatchJob",
@@ -395,6 +397,7 @@ Message: TypeAlias = (
     | SnapshotCoordinator
     | CoordinatorSnapshot
     | TriggerCheckpoint
+    | UnalignCheckpoint
     | CheckpointAcknowledged
     | CheckpointDeclined
     | NotifyCheckpoint

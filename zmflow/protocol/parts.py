@@ -98,6 +98,7 @@ class TaskDeployment(_Struct, frozen=True):
     managed_memory: dict[str, int] = {}  # bytes by use case: OPERATOR, STATE_BACKEND
     restore: SubtaskRestore | None = None  # None: it begins anew
     files: list[JobFile] = []  # only named: they were sent before
+    overtakes: bool = False  # whether what is on its way to it can be part of a checkpoint
 
 
 class TaskFailure(_Struct, frozen=True):

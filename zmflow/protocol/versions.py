@@ -16,7 +16,7 @@ from zmflow.errors import IncompatiblePeerError
 
 __all__ = ["PROTOCOL_VERSION", "Versions", "check_compatible", "local_versions"]
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Grows when a message or frame changes so that an older peer would misread it."""
 
 

@@ -8,6 +8,7 @@ consumer returns it when it is done with the batch, which is handed over by refe
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -64,17 +65,36 @@ def raise_if_ending(item: object) -> None:
 
 
 class Permits:
-    """A counting semaphore of C speed that cancellation can break."""
+    """A counting semaphore of C speed that cancellation can break.
 
-    __slots__ = ("_blocked_s", "_count", "_tokens", "_waiting_since")
+    A checkpoint that must not wait *lends* permits: whoever has to wait goes on without, and owes what comes
+    back next. So a task comes to the end of what it is doing, and can be snapshotted.
+    """
+
+    __slots__ = (
+        "_back",
+        "_blocked_s",
+        "_count",
+        "_lending",
+        "_lock",
+        "_on_repaid",
+        "_owed",
+        "_tokens",
+        "_waiting_since",
+    )
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._tokens: SimpleQueue[bool] = SimpleQueue()
+        self._tokens: SimpleQueue[bool | None] = SimpleQueue()
         for _ in range(count):
             self._tokens.put(True)
         self._blocked_s = 0.0
         self._waiting_since = 0.0  # 0 while nobody waits
+        self._lock = threading.Lock()  # of what follows
+        self._lending = 0  # for how many checkpoints
+        self._owed = 0
+        self._on_repaid: Callable[[], None] | None = None
+        self._back = 0  # of those ``take_all`` waits for
 
     @property
     def blocked_s(self) -> float:
@@ -89,28 +109,94 @@ class Permits:
             TaskCanceledError: ``cancel`` was called.
         """
         tokens = self._tokens
-        if tokens.empty():
-            self._waiting_since = time.perf_counter()
+        if not tokens.empty():
             token = tokens.get()
-            self._blocked_s, self._waiting_since = self.blocked_s, 0.0
+        elif self._borrowed():
+            return
         else:
-            token = tokens.get()
-        if not token:
-            tokens.put(False)  # cancelled stays cancelled
-            raise TaskCanceledError
+            token = self._wait()
+        while not token:
+            if token is False:
+                tokens.put(False)  # cancelled stays cancelled
+                raise TaskCanceledError
+            # None wakes those who wait when permits are lent; it may be an old one.
+            if self._borrowed():
+                return
+            token = self._wait()
 
-    def take_all(self) -> None:
+    def _wait(self) -> bool | None:
+        self._waiting_since = time.perf_counter()
+        token = self._tokens.get()
+        self._blocked_s, self._waiting_since = self.blocked_s, 0.0
+        return token
+
+    def _borrowed(self) -> bool:
+        if not self._lending:
+            return False
+        with self._lock:
+            self._owed += self._lending > 0
+            return self._lending > 0
+
+    def owes(self, on_repaid: Callable[[], None]) -> bool:
+        """Whether permits were taken that were not there.
+
+        Args:
+            on_repaid: called once, when that is over, by whichever thread gives the last of them.
+        """
+        if not self._owed:
+            return False
+        with self._lock:
+            self._on_repaid = on_repaid if self._owed else None
+            return self._owed > 0
+
+    def lend(self) -> None:
+        """From any thread: nobody waits until ``end_lending`` was called as often."""
+        with self._lock:
+            self._lending += 1
+        self._tokens.put(None)
+
+    def end_lending(self) -> None:
+        """Whoever takes a permit waits for it again."""
+        with self._lock:
+            self._lending -= 1
+
+    def take_all(self) -> bool:
         """Wait until every permit is back: whatever was sent has left. Take it once, as the last thing.
+
+        Returns:
+            False when ``lend`` was called meanwhile: to be called again.
 
         Raises:
             TaskCanceledError: ``cancel`` was called.
         """
-        for _ in range(self._count):
-            self.take()
+        while self._back < self._count:
+            token = self._wait()  # never lent: whoever waits here would leave before what it waits for
+            if token is False:
+                self._tokens.put(False)
+                raise TaskCanceledError
+            if token is None:
+                return False
+            self._back += 1
+        return True
 
     def give(self) -> None:
         """Put a permit back."""
-        self._tokens.put(True)
+        if self._owed:
+            self._repay()
+        else:
+            self._tokens.put(True)
+
+    def _repay(self) -> None:
+        with self._lock:
+            owed = self._owed > 0
+            self._owed -= owed
+            told = None if self._owed else self._on_repaid
+            if told is not None:
+                self._on_repaid = None
+        if not owed:
+            self._tokens.put(True)
+        if told is not None:
+            told()
 
     def cancel(self) -> None:
         """Wake whoever waits."""
@@ -121,6 +207,8 @@ class _Transmitter(Protocol):
     """The network thread, as a remote channel sees it."""
 
     def transmit(self, channel: RemoteChannel, frame: Frame) -> None: ...
+
+    def push(self, channel: RemoteChannel) -> None: ...
 
     def consumed(self, channels: Sequence[InputChannel]) -> None: ...
 
@@ -199,12 +287,16 @@ class LocalChannel:
         self.permits.take()
         self._target.mailbox.put((self._target, event))
 
+    def push(self) -> None:
+        """What was sent waits for nothing."""
+
     def end(self) -> None:
         """Nothing more will come."""
         self._target.mailbox.put((self._target, END))
 
-    def drain(self) -> None:
+    def drain(self) -> bool:
         """What was sent is where it belongs already."""
+        return True
 
 
 @dataclass(eq=False, slots=True)
@@ -212,7 +304,8 @@ class RemoteChannel:
     """The sending end of a channel to another process.
 
     ``number`` names the channel on its connection; ``on_lost`` is told, in a sentence, when the peer refuses
-    it. ``connection``, ``queue``, ``balance`` and ``ready`` belong to the network thread.
+    it. ``connection``, ``queue``, ``balance``, ``ready`` and ``pushed`` belong to the network thread;
+    ``pushed`` says how many of the queue leave without credit.
     """
 
     number: int
@@ -225,6 +318,7 @@ class RemoteChannel:
     queue: deque[Frame] = field(default_factory=deque)
     balance: CreditBalance = field(default_factory=CreditBalance)
     ready: bool = False
+    pushed: int = 0
 
     def send(self, batch: Batch) -> int:
         """Encode and queue; blocks while too many frames wait for the consumer."""
@@ -245,14 +339,21 @@ class RemoteChannel:
         self.permits.take()
         self.network.transmit(self, frame)
 
+    def push(self) -> None:
+        """Let what was sent leave, the barrier of a checkpoint behind it, without waiting for credit."""
+        self.network.push(self)
+
     def end(self) -> None:
         """Nothing more will come."""
         self.send_frame(Frame(FrameKind.END_OF_DATA, self.number))
 
-    def drain(self) -> None:
+    def drain(self) -> bool:
         """After ``end``: wait until the consumer has taken every frame, or granted a credit for it.
+
+        Returns:
+            False when the wait was broken because room was lent: to be called again.
 
         Raises:
             TaskCanceledError: the task was cancelled.
         """
-        self.permits.take_all()
+        return self.permits.take_all()

@@ -222,6 +222,9 @@ class FrameReceiver:
             self._open(sender, frame)
         elif kind == FrameKind.CLOSE:
             self._close(sender, frame.channel)
+        elif kind == FrameKind.OVERDRAFT:
+            if (entry := sender.channels.get(frame.channel)) is not None:
+                entry[0].credits.announced(entry[1].index, frame.records)
         else:
             raise ProtocolError("A sender granted credit to its receiver.")
 

@@ -89,6 +89,7 @@ class FrameSender:
                 continue
             channel.connection = None
             channel.queue.clear()
+            channel.pushed = 0
             if channel.ready:
                 channel.ready = False
                 connection.ready.remove(channel)
@@ -99,7 +100,18 @@ class FrameSender:
     def queue(self, channel: RemoteChannel, frame: Frame) -> None:
         """A task has handed over a frame."""
         channel.queue.append(frame)
-        if channel.balance.available and not channel.ready:
+        if channel.balance.available > 0 and not channel.ready:
+            self._make_ready(channel)
+
+    def push(self, channel: RemoteChannel) -> None:
+        """What is queued leaves without waiting for credit: the barrier of a checkpoint is behind it."""
+        connection = channel.connection
+        waiting = len(channel.queue) - max(0, channel.balance.available)
+        if not isinstance(connection, _Connection) or waiting <= 0:
+            return
+        connection.announcements.append(Frame(FrameKind.OVERDRAFT, channel.number, records=waiting))
+        channel.pushed = len(channel.queue)
+        if not channel.ready:
             self._make_ready(channel)
 
     def receive(self, socket: zmq.Socket[bytes]) -> None:
@@ -146,8 +158,9 @@ class FrameSender:
             if frame.channel <= self._newest_channel:
                 return  # it was dropped while the credit was on its way
             raise ProtocolError("A peer granted credit to a channel that does not exist.")
-        channel.balance.granted(frame.records)
-        if channel.queue and not channel.ready:
+        for _ in range(channel.balance.granted(frame.records)):
+            self._left.append(channel.permits)
+        if channel.queue and channel.balance.available > 0 and not channel.ready:
             self._make_ready(channel)
 
     def _refused(self, connection: _Connection, sentence: str) -> None:
@@ -174,9 +187,11 @@ class FrameSender:
             kind, number, payload, _, records, layout, codec, raw_size = queue.popleft()
             frames.append(Frame(kind, number, payload, len(queue), records, layout, codec, raw_size))
             size += len(payload)
-            balance.spend()
-            self._left.append(channel.permits)
-            if queue and balance.available:
+            if balance.spend():
+                self._left.append(channel.permits)  # else when the credit has come that it owes
+            if channel.pushed:
+                channel.pushed -= 1
+            if queue and (balance.available > 0 or channel.pushed):
                 ready.append(channel)
             else:
                 channel.ready = False

@@ -146,6 +146,10 @@ class DataPlane:
         """Queue a frame; called with a permit held."""
         self._outbox.post(lambda: self._sender.queue(channel, frame))
 
+    def push(self, channel: RemoteChannel) -> None:
+        """Send what is queued of a channel without waiting for credit."""
+        self._outbox.post(lambda: self._sender.push(channel))
+
     def consumed(self, channels: Sequence[InputChannel]) -> None:
         """A frame of each of these channels was processed."""
         self._outbox.post(lambda: self._receiver.consumed(channels))

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from zmflow.api.sources import SourceReader
@@ -29,9 +29,9 @@ from zmflow.execution.time_events import StreamStatus, TimeEvent, Watermark, dec
 from zmflow.execution.watermark_valve import GateValves
 from zmflow.graph.job_graph import ChainSpec
 from zmflow.protocol.checkpoints import (
-    AwaitsCheckpoint,
     CheckpointBarrier,
     NotifyCheckpoint,
+    UnalignCheckpoint,
     decode_barrier,
 )
 from zmflow.protocol.frames import Frame, FrameKind
@@ -46,6 +46,8 @@ from zmflow.runtime.channels import (
     TaskCanceledError,
     raise_if_ending,
 )
+from zmflow.runtime.checkpoints.last_commits import await_checkpoint, await_commits
+from zmflow.runtime.checkpoints.overtaking import Overtaking
 from zmflow.runtime.checkpoints.stopping import StoppedWithSavepointError, Stopping
 from zmflow.runtime.checkpoints.task_checkpoints import TaskCheckpoints
 from zmflow.runtime.interruption import Interruptions
@@ -55,8 +57,9 @@ from zmflow.runtime.shell import wall_ms
 from zmflow.runtime.shipped_code import install_classes, load_chain
 from zmflow.runtime.sources.source_loop import EnumeratorFailedError, SourceLoop
 from zmflow.runtime.task_accumulators import TaskAccumulators
-from zmflow.runtime.task_environment import TaskEnvironment
+from zmflow.runtime.task_environment import CheckpointReply, TaskEnvironment
 from zmflow.runtime.task_failure import describe_failure
+from zmflow.runtime.task_inbox import TaskInbox
 from zmflow.runtime.task_outputs import Channel, TaskOutputs
 from zmflow.telemetry.logs import get_logger, task_context
 
@@ -102,7 +105,7 @@ class Task:
             deployment,
             settings,
             [channel for gate in self.gates for channel in gate],
-            lambda message: environment.checkpoint_reply(self, message),
+            self._say_checkpoint,
         )
         self._finished = False  # the chain has handed out what was kept
         self._all_said = False  # the outputs have ended
@@ -110,6 +113,15 @@ class Task:
         self._deferred: deque[tuple[Any, Any]] = deque()  # what came while an operator waited
         places = (self.mailbox, self._deferred)
         self._stopping = Stopping(*places, raise_if_ending, self._notified, self._releases)
+        self._inbox = TaskInbox(*places, self._idle_wait_s, self._idle)
+        self._overtaking = Overtaking(
+            *places,
+            self._checkpoints,
+            self._releases,
+            lambda alignment: self._aligned(self._opened_chain, alignment),
+            self._control,
+            has_input=bool(self.gates),
+        )
         self._hosts: list[OperatorHost] = []
         self.accumulators = TaskAccumulators()
         self._alignment: SourceAlignment | None = None
@@ -130,6 +142,7 @@ class Task:
         The worker makes them when all tasks of the slot exist, because some of them are consumers here.
         """
         self._outputs = TaskOutputs(self.deployment, partitions, self._settings)
+        self._overtaking.connect(self._outputs)
 
     @property
     def started(self) -> bool:
@@ -166,6 +179,10 @@ class Task:
     def checkpoint(self, order: CheckpointBarrier | NotifyCheckpoint) -> None:
         """The coordinator asks for a snapshot, or says what became of a checkpoint."""
         self.mailbox.put((None, order))
+
+    def unalign(self, order: UnalignCheckpoint) -> None:
+        """A checkpoint is not to wait for barriers any longer."""
+        self._overtaking.order(order)
 
     def counters(self) -> TaskCounters:
         """Counters since the start; may be read from any thread."""
@@ -218,9 +235,10 @@ class Task:
             if chain.source is not None and not self._checkpoints.has_finished:
                 # First of all: what the attempt before was given must be back when a checkpoint begins.
                 self._environment.request_split(self)
+            self._outputs.restore()
             self._environment.report(self, "RUNNING", None)
             if self._checkpoints.has_finished:
-                self._outputs.finish()
+                self._outputs.finish(self._overtaking.serve)
             else:
                 self._work(chain)
         except BaseException:
@@ -243,14 +261,19 @@ class Task:
             else:
                 self._run_input(chain)  # ends with MAX_WATERMARK as well
             self._finish_chain(chain)
-            self._outputs.finish()
+            self._outputs.finish(self._overtaking.serve)
             self._all_said = True
-            self._await_checkpoint(chain)
+            await_checkpoint(chain, self._checkpoints, self._say_checkpoint, self._serve)
         except StoppedWithSavepointError:
             if not self._all_said:
-                self._outputs.finish()
+                self._outputs.finish(self._overtaking.serve)
             self._stopping.read_to_end(self._input)
-            self._await_commits(chain)
+            await_commits(chain, self._serve)
+
+    @property
+    def _opened_chain(self) -> Chain:
+        assert self._chain is not None
+        return self._chain
 
     def _finish_chain(self, chain: Chain) -> None:
         chain.finish()
@@ -350,7 +373,7 @@ class Task:
                 batch = channel.decode(item)
                 if kind is not None:
                     self._bytes_in += len(item.payload)
-                self._process(batch, process[channel.gate])
+                self._process(batch, process[channel.gate], channel)
                 self._releases.add(channel)
 
     def _aligned(self, chain: Chain, alignment: Alignment) -> None:
@@ -374,23 +397,11 @@ class Task:
                 self._take_events(chain, self._valves.finished(gate, index))
         self._finish_chain(chain)
 
-    def _await_checkpoint(self, chain: Chain) -> None:
-        """Stay until what was prepared at the end of the input is part of a complete checkpoint."""
-        if not self._checkpoints.enabled or not chain.awaits_checkpoint:
-            return
-        before = self._checkpoints.last_taken
-        waits = AwaitsCheckpoint(0, "", self.deployment.attempt_id, before)
-        self._environment.checkpoint_reply(self, waits)
-        while self._checkpoints.last_completed <= before:
-            self._control(self._next_item()[1])
-        self._await_commits(chain)
+    def _say_checkpoint(self, message: CheckpointReply) -> None:
+        self._environment.checkpoint_reply(self, message)
 
-    def _await_commits(self, chain: Chain) -> None:
-        """Stay while commits of a checkpoint that is complete are put off: nobody else would make them."""
-        while chain.uncommitted:
-            due_ms = chain.next_processing_time_ms()
-            until = None if due_ms is None else time.perf_counter() + (due_ms - wall_ms()) / 1000
-            self._control(self._next_item(until)[1])
+    def _serve(self, until: float | None) -> None:
+        self._control(self._next_item(until)[1])
 
     def _take_event(self, chain: Chain, channel: InputChannel, event: TimeEvent) -> None:
         """What an event of one channel means for the whole input goes through the chain."""
@@ -410,7 +421,7 @@ class Task:
             chain,
             self._checkpoints,
             request_split=lambda: self._environment.request_split(self),
-            pending=lambda: bool(self._deferred) or not self.mailbox.empty(),
+            pending=lambda: not self._inbox.empty or self._overtaking.owes,
             next_item=lambda until: self._next_item(until)[1],
             control=self._control,
             alignment=self._alignment,
@@ -426,8 +437,9 @@ class Task:
     def _control(self, item: Any) -> None:
         raise_if_ending(item)
         if isinstance(item, CheckpointBarrier):
-            assert self._chain is not None
-            self._aligned(self._chain, self._checkpoints.triggered(item))
+            self._aligned(self._opened_chain, self._checkpoints.triggered(item))
+        elif isinstance(item, UnalignCheckpoint):
+            self._overtaking.follow(item)
         elif isinstance(item, NotifyCheckpoint):
             self._notified(item)
         elif item is self.accumulators:
@@ -438,27 +450,15 @@ class Task:
 
     def _notified(self, notice: NotifyCheckpoint) -> None:
         """A checkpoint is complete, or was given up."""
-        assert self._chain is not None
-        self._aligned(self._chain, self._checkpoints.notified(self._chain, self._reader, notice))
+        chain = self._opened_chain
+        self._aligned(chain, self._checkpoints.notified(chain, self._reader, notice))
 
     def _next_item(self, until: float | None = None) -> tuple[Any, Any]:
-        """The next item of the mailbox; while it waits, flushes outputs and lets timers fire that are due.
-        Where it has waited until then, there is none."""
-        if self._deferred:
-            return self._deferred.popleft()
-        mailbox = self.mailbox
-        while mailbox.empty():
-            wait_s = self._idle_wait_s(until)
-            if wait_s is None:
-                break
-            try:
-                return mailbox.get(timeout=wait_s)
-            except Empty:
-                self._outputs.flush_due(now := time.perf_counter())
-                self._advance_time()
-                if until is not None and until <= now:
-                    return None, None
-        return mailbox.get()
+        return self._inbox.next(self._overtaking, until)
+
+    def _idle(self, now: float) -> None:
+        self._outputs.flush_due(now)
+        self._advance_time()
 
     def _idle_wait_s(self, until: float | None) -> float | None:
         """How long nothing has to be done while no input comes; None: for ever."""
@@ -477,14 +477,16 @@ class Task:
             chain.advance_processing_time(now_ms)
         self._metrics.ask_due_gauges()
 
-    def _process(self, batch: Batch, process: BatchConsumer) -> None:
-        """Run a batch through the chain, in slices that leave time for flushing, timers and cancelling."""
+    def _process(self, batch: Batch, process: BatchConsumer, channel: InputChannel | None = None) -> None:
+        """Run a batch through the chain, in slices that leave time for flushing, timers, cancelling, and for
+        checkpoints that overtake what is left of it."""
         count = len(batch)
         if count == 0:  # a source waits for its input
-            self._outputs.flush_due(time.perf_counter())
-            self._advance_time()
+            self._idle(time.perf_counter())
         self._records_in += count
         for begin, end in self._slices.of(count):
+            if channel is not None:
+                self._overtaking.before_slice(channel, batch, begin)
             self._process_slice(batch if end - begin == count else batch[begin:end], process)
 
     def _process_slice(self, batch: Batch, process: BatchConsumer) -> None:
@@ -495,5 +497,4 @@ class Task:
         now = time.perf_counter()
         self._busy_s += now - begin
         self._slices.took(len(batch), (now - begin) * 1000)
-        self._outputs.flush_due(now)
-        self._advance_time()
+        self._idle(now)

@@ -27,9 +27,10 @@ END_OF_TIME = Watermark(MAX_WATERMARK)
 class _Partition:
     """One result partition: the writer, its channels, and when it must be flushed next."""
 
-    __slots__ = ("channels", "due", "timeout_s", "writer")
+    __slots__ = ("channels", "due", "edge_id", "timeout_s", "writer")
 
-    def __init__(self, writer: ResultWriter, channels: list[Channel], timeout_ms: int) -> None:
+    def __init__(self, edge_id: str, writer: ResultWriter, channels: list[Channel], timeout_ms: int) -> None:
+        self.edge_id = edge_id
         self.writer = writer
         self.channels = channels
         self.timeout_s = timeout_ms / 1000
@@ -57,6 +58,10 @@ class TaskOutputs:
         self._partitions: list[_Partition] = []
         self._functions: list[Function] = []  # key selectors and partitioners
         self._finished = False
+        self._last_barrier = 0
+        self._pushes = 0  # the checkpoint whose barrier leaves without waiting, which is still to come
+        self.has_lent = False
+        """Whether there may be something owed."""
 
     @property
     def channels(self) -> list[Channel]:
@@ -118,7 +123,7 @@ class TaskOutputs:
                 choose=lambda items, count: chance.choices(items, k=count),
                 first=chance.randrange(len(channels)) if rebalances else 0,
             )
-            self._partitions.append(_Partition(writer, channels, output.buffer_timeout_ms))
+            self._partitions.append(_Partition(output.edge_id, writer, channels, output.buffer_timeout_ms))
 
     def _open_functions(self, output: ChainOutput, context: RuntimeContext) -> None:
         partitioner = output.partitioner
@@ -139,6 +144,9 @@ class TaskOutputs:
             return
         for partition in self._partitions:
             partition.writer.emit_event(barrier)
+        self._last_barrier = barrier.checkpoint_id
+        if self._pushes == barrier.checkpoint_id:
+            self.push(barrier.checkpoint_id)
 
     def due(self) -> float:
         """When something that waits must be flushed (``time.perf_counter``); infinity when nothing must."""
@@ -151,16 +159,58 @@ class TaskOutputs:
                 partition.writer.flush()
                 partition.due = now + partition.timeout_s
 
+    def restore(self) -> None:
+        """Send what was on its way when the checkpoint was taken that the task goes on from."""
+        restore = self._deployment.restore
+        if restore is None or not restore.in_flight:
+            return
+        from zmflow.runtime.checkpoints.in_flight import read_in_flight  # only for those that have some
+
+        writers = {partition.edge_id: partition.writer for partition in self._partitions}
+        for edge in restore.in_flight:
+            for batch in read_in_flight(edge, restore.location, self._settings):
+                writers[edge.edge_id].emit(batch)
+
+    def lend(self) -> None:
+        """From any thread: nobody waits for a consumer until ``end_lending``."""
+        for channel in self.channels:
+            channel.permits.lend()
+
+    def end_lending(self) -> None:
+        """Whoever sends waits for its consumer again."""
+        self.has_lent = True
+        for channel in self.channels:
+            channel.permits.end_lending()
+
+    def owes(self, on_repaid: Callable[[], None]) -> bool:
+        """Whether more was sent than there was room for; tells later when that may have changed."""
+        owes = any(channel.permits.owes(on_repaid) for channel in self.channels)
+        self.has_lent = self.has_lent and owes
+        return owes
+
+    def push(self, checkpoint_id: int) -> None:
+        """Let the barrier of a checkpoint, and all before it, leave without waiting for its consumer; if it
+        is not there yet, when it is."""
+        if self._last_barrier < checkpoint_id and not self._finished:
+            self._pushes = checkpoint_id
+            return
+        for partition in self._partitions:
+            for channel in partition.channels:
+                channel.push()
+
     def cancel(self) -> None:
         """Wake the task where it waits for a consumer."""
         for channel in self.channels:
             channel.permits.cancel()
 
-    def finish(self) -> None:
+    def finish(self, woken: Callable[[], None]) -> None:
         """The task has nothing more to say: send everything, end the channels, wait until all has left.
 
         FINISHED means that nobody needs the task any more: its slot may be given back and its channels
         forgotten.
+
+        Args:
+            woken: called when ``lend`` was called meanwhile.
         """
         self._finished = True
         for partition in self._partitions:
@@ -168,7 +218,8 @@ class TaskOutputs:
         for channel in self.channels:
             channel.end()
         for channel in self.channels:
-            channel.drain()
+            while not channel.drain():
+                woken()
 
     def close(self) -> None:
         """Close the functions that chose channels."""

@@ -54,6 +54,7 @@ from zmflow.protocol.messages import (
     TaskState,
     TaskStateChanged,
     TriggerCheckpoint,
+    UnalignCheckpoint,
     WorkerReady,
     decode_message,
     encode_message,
@@ -209,6 +210,9 @@ class SlotWorker:
             for attempt_id in message.attempt_ids:
                 if attempt_id in self._tasks:
                     self._tasks[attempt_id].checkpoint(message.barrier)
+        elif isinstance(message, UnalignCheckpoint):
+            for task in self._tasks.values():
+                task.unalign(message)
         elif isinstance(message, NotifyCheckpoint):
             for task in self._tasks.values():
                 task.checkpoint(message)

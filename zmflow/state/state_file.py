@@ -339,12 +339,12 @@ class StateFileReader:
             entry.watermark_ms,
         )
 
-    def operator(self, operator_id: str) -> list[OperatorStateSnapshot]:
-        """The operator state of an operator."""
+    def operator(self, operator_id: str, name: str = "") -> list[OperatorStateSnapshot]:
+        """The operator state of an operator: all of it, or the one with a name."""
         return [
             OperatorStateSnapshot(entry.name, _OPERATOR_KINDS[entry.kind], self._load(entry))
             for entry in self.operators.get(operator_id, ())
-            if entry.kind in _OPERATOR_KINDS
+            if entry.kind in _OPERATOR_KINDS and (not name or entry.name == name)
         ]
 
     def copied(self, without: Collection[tuple[str, str]] = ()) -> PickledState:

@@ -6,6 +6,8 @@ from zmflow.protocol import messages as m
 from zmflow.protocol.checkpoint_statistics import CheckpointRecord, CheckpointSummary, SubtaskSnapshot
 from zmflow.protocol.checkpoints import (
     CheckpointBarrier,
+    InFlightPart,
+    InFlightRestore,
     OperatorRestore,
     SnapshotMetrics,
     StateFile,
@@ -111,8 +113,16 @@ _DEPLOYMENT = m.TaskDeployment(
     [("job.py", b"x = 1")],
     3,
     {"OPERATOR": 2**28, "STATE_BACKEND": 2**27},
-    SubtaskRestore(7, "file:///c/9f/chk-7", [_OPERATOR], True, b"enumerator"),
+    SubtaskRestore(
+        7,
+        "file:///c/9f/chk-7",
+        [_OPERATOR],
+        True,
+        b"enumerator",
+        [InFlightRestore("e1", [InFlightPart(_FILE, 1, [0, 2])])],
+    ),
     [named(_JOB_FILE)],
+    True,
 )
 
 SAMPLES: list[m.Message] = [
@@ -178,7 +188,8 @@ SAMPLES: list[m.Message] = [
     m.TriggerCheckpoint(
         3, "a3-1", ["9f/v1/0/0"], CheckpointBarrier(9, 1_700_000_000_300, "savepoint", "file:///c/9f/chk-9")
     ),
-    m.CheckpointAcknowledged(3, "a3-1", "9f/v1/0/0", 9, _FILE, _METRICS),
+    m.UnalignCheckpoint(3, "a3-1", CheckpointBarrier(9, 1_700_000_000_300)),
+    m.CheckpointAcknowledged(3, "a3-1", "9f/v1/0/0", 9, _FILE, _METRICS, _FILE),
     m.CheckpointDeclined(3, "a3-1", "9f/v1/0/0", 9, "it cannot be written"),
     m.NotifyCheckpoint(3, "a3-1", 9, True),
     m.AwaitsCheckpoint(3, "a3-1", "9f/v1/0/0", 8),

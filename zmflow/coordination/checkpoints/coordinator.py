@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from zmflow.coordination.checkpoints.completed import CompletedCheckpoint, CompletedCheckpoints
 from zmflow.coordination.checkpoints.failures import failed_in_a_row, lateness
 from zmflow.coordination.checkpoints.history import CheckpointHistory
+from zmflow.coordination.checkpoints.orders import CheckpointOrders
 from zmflow.coordination.checkpoints.pending import PendingCheckpoint
 from zmflow.coordination.checkpoints.restore_assignment import Restores
 from zmflow.coordination.checkpoints.settings import CheckpointSettings
@@ -33,10 +34,7 @@ from zmflow.protocol.checkpoints import (
     CheckpointDeclined,
     CheckpointKind,
     CoordinatorSnapshot,
-    NotifyCheckpoint,
-    SnapshotCoordinator,
     SubtaskRestore,
-    TriggerCheckpoint,
 )
 from zmflow.protocol.messages import JobState, TaskFailure
 
@@ -72,7 +70,7 @@ class CheckpointCoordinator:
         self._job_id = job_id
         self._settings = settings
         self._scheduler = scheduler
-        self._resources = resources
+        self._orders = CheckpointOrders(job_id, scheduler, resources)
         self._chance = chance
         self._pending: dict[int, PendingCheckpoint] = {}
         self._completed = CompletedCheckpoints(settings.retained)
@@ -169,8 +167,14 @@ class CheckpointCoordinator:
         return news
 
     def proceed(self, turn: Turn) -> None:
-        """Give up what takes too long, and begin what is due. Called while the job is RUNNING."""
+        """Give up what takes too long, let barriers overtake records where aligning does, and begin what is
+        due. Called while the job is RUNNING."""
         for pending in list(self._pending.values()):
+            unaligned_ms = pending.unaligned_ms(self._settings.aligned_timeout_ms)
+            if unaligned_ms is not None and turn.now_ms >= unaligned_ms:
+                pending.unaligned = True
+                turn.tell(self._job_id, f"checkpoint {pending.checkpoint_id} goes on unaligned")
+                self._orders.unalign(turn, pending.barrier)
             if turn.now_ms >= pending.triggered_ms + self._settings.timeout_ms:
                 why = lateness(pending, self._layout, self._settings.timeout_ms)
                 self._abort(turn, pending, why, counted=True)
@@ -182,6 +186,8 @@ class CheckpointCoordinator:
         """When ``proceed`` has something to do although nothing has happened."""
         instants = [self._next_ms()]
         instants += [pending.triggered_ms + self._settings.timeout_ms for pending in self._pending.values()]
+        after_ms = self._settings.aligned_timeout_ms
+        instants += [pending.unaligned_ms(after_ms) for pending in self._pending.values()]
         return min((instant for instant in instants if instant is not None), default=None)
 
     def _next_ms(self) -> int | None:
@@ -232,9 +238,7 @@ class CheckpointCoordinator:
         self._pending[number] = pending
         self._news = True
         turn.tell(self._job_id, f"{kind} {number} begins")
-        for source, coordinator in coordinators.items():
-            message = SnapshotCoordinator(turn.epoch, self._job_id, source, number, coordinator)
-            self._resources.send(turn, self._layout.place_of((source, 0))[0], message)
+        self._orders.snapshot_enumerators(turn, number, coordinators)
         if not coordinators:
             self._begin_tasks(turn, pending)
 
@@ -244,14 +248,9 @@ class CheckpointCoordinator:
         heads = {head.attempt_id: head.subtask for head in self._layout.heads()}
         # To those that only wait for a checkpoint no barrier comes: their inputs have ended.
         waiting = {attempt: pending.tasks[attempt] for attempt in self._awaiting if attempt in pending.tasks}
-        self._trigger_tasks(turn, pending, heads | waiting)
+        self._orders.trigger(turn, pending.barrier, heads | waiting)
         if not pending.tasks:
             self._abort(turn, pending, "All tasks have finished.")
-
-    def _trigger_tasks(self, turn: Turn, pending: PendingCheckpoint, tasks: dict[str, Subtask]) -> None:
-        for (taskmanager, allocation), attempts in self._layout.by_slot(tasks).items():
-            message = TriggerCheckpoint(turn.epoch, allocation, attempts, pending.barrier)
-            self._resources.send(turn, taskmanager, message)
 
     # -- what it waits for ------------------------------------------------------------------------
 
@@ -307,8 +306,11 @@ class CheckpointCoordinator:
         number = message.checkpoint_id
         turn.tell(message.attempt_id, f"ignored its part of checkpoint {number}: not waited for")
         location = self._history.location_of(number)
-        if location and message.state is not None and message.state.path:
-            turn.do(DiscardCheckpoint(self._job_id, location, (message.state.path,)))
+        paths = tuple(
+            file.path for file in (message.state, message.in_flight) if file is not None and file.path
+        )
+        if location and paths:
+            turn.do(DiscardCheckpoint(self._job_id, location, paths))
 
     def declined(self, turn: Turn, message: CheckpointDeclined) -> None:
         """A task cannot take part."""
@@ -356,7 +358,7 @@ class CheckpointCoordinator:
         for pending in self._pending.values():
             if subtask := pending.tasks.get(message.attempt_id):
                 # What fed it may run on, waiting as it does, and sends no barriers behind its end.
-                self._trigger_tasks(turn, pending, {message.attempt_id: subtask})
+                self._orders.trigger(turn, pending.barrier, {message.attempt_id: subtask})
         self._look_who_waits()
 
     def _look_who_waits(self) -> None:
@@ -385,7 +387,7 @@ class CheckpointCoordinator:
             self._answers.append(CheckpointAnswer(pending.request, number, pending.location, ""))
         if pending.kind != "savepoint":
             # A savepoint is nobody's restart, so nothing is committed for it.
-            self._notify(turn, number, completed=True)
+            self._orders.notify(turn, number, completed=True)
             self._awaiting = {task: after for task, after in self._awaiting.items() if after >= number}
         self._look_who_waits()
         if pending.kind == "savepoint":
@@ -409,7 +411,7 @@ class CheckpointCoordinator:
         turn.tell(self._job_id, f"{pending.kind} {number} is given up: {why}")
         if pending.request is not None:
             self._answers.append(CheckpointAnswer(pending.request, number, pending.location, why))
-        self._notify(turn, number, completed=False)
+        self._orders.notify(turn, number, completed=False)
         self._discard(turn, pending.location)
         if not counted:
             return
@@ -443,12 +445,6 @@ class CheckpointCoordinator:
             for location in [*(checkpoint.location for checkpoint in kept), *directory]:
                 self._discard(turn, location)
         self._history.forget_details()
-
-    def _notify(self, turn: Turn, number: int, *, completed: bool) -> None:
-        for slot in self._scheduler.pool:
-            if slot.shared is not None:
-                message = NotifyCheckpoint(turn.epoch, slot.allocation_id, number, completed)
-                self._resources.send(turn, slot.taskmanager_id, message)
 
     def _discard(self, turn: Turn, location: str) -> None:
         if location:

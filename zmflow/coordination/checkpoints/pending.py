@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from zmflow.coordination.checkpoints.in_flight_assignment import inputs_of
 from zmflow.coordination.job_layout import JobLayout
 from zmflow.coordination.slots import Subtask
 from zmflow.coordination.states import CHECKPOINT, CheckpointEvent
-from zmflow.protocol.checkpoint_metadata import CheckpointMetadata, OperatorRecord, VertexRecord
+from zmflow.graph.job_graph import JobGraph, JobVertex
+from zmflow.protocol.checkpoint_metadata import (
+    CheckpointMetadata,
+    InputRecord,
+    OperatorRecord,
+    VertexRecord,
+)
 from zmflow.protocol.checkpoint_statistics import CheckpointRecord, SubtaskSnapshot
 from zmflow.protocol.checkpoints import (
     CheckpointAcknowledged,
@@ -39,6 +46,7 @@ class PendingCheckpoint:
         "failure",
         "files",
         "finished",
+        "in_flight",
         "kind",
         "location",
         "request",
@@ -48,6 +56,7 @@ class PendingCheckpoint:
         "tasks_total",
         "triggered_ms",
         "triggered_wall_ms",
+        "unaligned",
     )
 
     def __init__(
@@ -73,6 +82,10 @@ class PendingCheckpoint:
         """Attempts that have not acknowledged yet."""
         self.tasks_total = 0
         self.files: dict[Subtask, StateFile | None] = {}
+        self.in_flight: dict[Subtask, StateFile] = {}
+        """What was on its way to a task, where barriers overtook it."""
+        self.unaligned = False
+        """Whether the tasks were told that it waits no longer."""
         self.finished: dict[str, list[int]] = {}
         """Subtasks, by vertex, that had finished when the tasks were told."""
         self.snapshots: list[SubtaskSnapshot] = []
@@ -97,6 +110,13 @@ class PendingCheckpoint:
     def barrier(self) -> CheckpointBarrier:
         """What flows between the records."""
         return CheckpointBarrier(self.checkpoint_id, self.triggered_wall_ms, self.kind, self.location)
+
+    def unaligned_ms(self, after_ms: int | None) -> int | None:
+        """When its barriers are to overtake records, if that is so long after its trigger; None: never, or
+        they do already. Barriers of savepoints overtake nothing."""
+        if after_ms is None or self.kind != "checkpoint" or self.state != "TASKS" or self.unaligned:
+            return None
+        return self.triggered_ms + after_ms
 
     def advance(self, event: CheckpointEvent) -> bool:
         """Apply an event. False when it leads nowhere."""
@@ -123,6 +143,8 @@ class PendingCheckpoint:
             return False
         del self.tasks[message.attempt_id]
         self.files[subtask] = message.state
+        if message.in_flight is not None:
+            self.in_flight[subtask] = message.in_flight
         after_ms = now_ms - self.triggered_ms
         self.snapshots.append(SubtaskSnapshot(subtask[0], vertex_name, subtask[1], after_ms, message.metrics))
         return True
@@ -130,7 +152,7 @@ class PendingCheckpoint:
     def end(self, now_ms: int, failure: str = "", *, counted: bool = False) -> None:
         """It is complete or given up: what remains is what is shown of it."""
         self.ended_ms, self.failure, self.counted = now_ms, failure, counted
-        self.coordinator_states, self.files, self._metadata = {}, {}, None
+        self.coordinator_states, self.files, self.in_flight, self._metadata = {}, {}, {}, None
 
     def half_unions(self) -> list[str]:
         """Vertices of which part has finished while another part holds state that every subtask gets all of:
@@ -156,12 +178,19 @@ class PendingCheckpoint:
                 [self.files.get((vertex.vertex_id, index)) for index in range(vertex.parallelism)],
                 self.finished.get(vertex.vertex_id, []),
                 self.coordinator_states.get(vertex.vertex_id),
+                *self._on_its_way(graph, vertex),
             )
             for vertex in graph.vertices
         ]
         self._metadata = CheckpointMetadata(
             job_id, graph.name, self.checkpoint_id, self.kind, self.triggered_wall_ms, vertices
         )
+
+    def _on_its_way(
+        self, graph: JobGraph, vertex: JobVertex
+    ) -> tuple[list[StateFile | None], list[InputRecord]]:
+        files = [self.in_flight.get((vertex.vertex_id, index)) for index in range(vertex.parallelism)]
+        return (files, inputs_of(graph, vertex.vertex_id)) if any(files) else ([], [])
 
     @property
     def metadata(self) -> CheckpointMetadata:
@@ -198,4 +227,6 @@ class PendingCheckpoint:
             self.counted,
             list(self.snapshots) if detailed else [],
             self.discarded,
+            any(metric.unaligned for metric in metrics),
+            sum(metric.in_flight_bytes for metric in metrics),
         )

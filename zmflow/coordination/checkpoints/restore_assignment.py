@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zmflow.coordination.checkpoints.completed import CompletedCheckpoint
+from zmflow.coordination.checkpoints.in_flight_assignment import in_flight_of
 from zmflow.coordination.job_layout import JobLayout
 from zmflow.coordination.slots import Subtask
 from zmflow.graph.job_graph import JobVertex
 from zmflow.protocol.checkpoint_metadata import VertexRecord
-from zmflow.protocol.checkpoints import OperatorRestore, StateFile, SubtaskRestore
+from zmflow.protocol.checkpoints import InFlightRestore, OperatorRestore, StateFile, SubtaskRestore
 from zmflow.state.keys import key_group_range, owner_of_group
 
 __all__ = ["Restores", "restore_of"]
@@ -39,10 +40,15 @@ class Restores:
         vertices = {vertex.vertex_id: vertex for vertex in layout.graph.vertices}
         records = _records_by_operator(checkpoint)
         return {
-            subtask: restore_of(
-                vertices[subtask[0]], subtask[1], checkpoint, records, enumerator=subtask in anew
+            (vertex_id, index): restore_of(
+                vertices[vertex_id],
+                index,
+                checkpoint,
+                records,
+                enumerator=(vertex_id, index) in anew,
+                in_flight=in_flight_of(layout.graph, vertices[vertex_id], index, checkpoint.metadata),
             )
-            for subtask in subtasks
+            for vertex_id, index in subtasks
         }
 
     def _note_enumerators(self, layout: JobLayout, subtasks: Sequence[Subtask]) -> dict[Subtask, None]:
@@ -72,12 +78,14 @@ def restore_of(
     records: dict[str, VertexRecord],
     *,
     enumerator: bool,
+    in_flight: Sequence[InFlightRestore] = (),
 ) -> SubtaskRestore:
     """What one subtask is restored from.
 
     Args:
         records: by operator id, the vertex of the checkpoint that had the operator.
         enumerator: whether the split enumerator of this source begins anew with this subtask.
+        in_flight: what it sends again.
     """
     found = [(op.operator_id, records[op.operator_id]) for op in vertex.chain if op.operator_id in records]
     finished = bool(found) and all(record.all_finished for _, record in found)
@@ -88,6 +96,7 @@ def restore_of(
         [] if finished else [_operator(operator, record, vertex, index) for operator, record in found],
         finished,
         source.coordinator if source is not None and not finished else None,
+        list(in_flight),
     )
 
 

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from zmflow.config import Settings
 from zmflow.config.checkpoint_options import (
+    ALIGNED_TIMEOUT,
     CHECKPOINT_DIR,
     CHECKPOINT_INTERVAL,
     CHECKPOINT_MIN_PAUSE,
     CHECKPOINT_RETENTION,
     CHECKPOINT_STORAGE,
     CHECKPOINT_TIMEOUT,
+    CHECKPOINT_UNALIGNED,
+    CHECKPOINTING_MODE,
     CHECKPOINTS_RETAINED,
     CONCURRENT_CHECKPOINTS_MAX,
     TOLERABLE_FAILED_CHECKPOINTS,
@@ -35,8 +38,8 @@ class CheckpointSettings:
     """The settings of the checkpoints of one job.
 
     ``interval_ms`` is -1 when it takes none by itself; ``directory`` is the one of the job, empty when its
-    state stays in the JobManager's memory.
-    """
+    state stays in the JobManager's memory. ``aligned_timeout_ms`` is None where barriers never overtake
+    records."""
 
     streaming: bool
     interval_ms: int
@@ -47,6 +50,7 @@ class CheckpointSettings:
     retained: int
     retention: str
     directory: str
+    aligned_timeout_ms: int | None = None
 
     @property
     def enabled(self) -> bool:
@@ -106,4 +110,14 @@ def checkpoint_settings(job_id: str, graph: JobGraph, settings: Settings) -> Che
         settings[CHECKPOINTS_RETAINED],
         settings[CHECKPOINT_RETENTION],
         directory,
+        max(0, settings[ALIGNED_TIMEOUT]) if _unaligned(settings) else None,
+    )
+
+
+def _unaligned(settings: Settings) -> bool:
+    """Whether checkpoints may be unaligned: Flink's conditions."""
+    return (
+        settings[CHECKPOINT_UNALIGNED]
+        and settings[CHECKPOINTING_MODE] == "EXACTLY_ONCE"
+        and settings[CONCURRENT_CHECKPOINTS_MAX] == 1
     )

@@ -29,6 +29,10 @@ from zmflow.state.state_file import PickledState
 
 __all__ = ["Reply", "SnapshotWriter"]
 
+STATE = ".state"
+OVERTAKEN = ".in-flight"
+"""What the files of a snapshot end with: of the state of a task, and of what was on its way to it."""
+
 JOBMANAGER_STATE_MAX_BYTES = 5 * 2**20
 """Most state of a subtask that may be kept in the JobManager's memory: Flink's number."""
 
@@ -39,7 +43,7 @@ holds a whole snapshot in memory, so the next ones are declined."""
 Reply: TypeAlias = Callable[[CheckpointAcknowledged | CheckpointDeclined], None]
 """Sends a message; epoch and allocation are the receiver's to fill."""
 
-Store: TypeAlias = Callable[[], tuple[StateFile, int]]
+Store: TypeAlias = Callable[[], tuple[StateFile | None, int]]
 """Stores a snapshot: its file, and how many bytes were written for it."""
 
 
@@ -60,12 +64,18 @@ class SnapshotWriter:
         self._closed = False
         self._lock = threading.Lock()
 
-    def write(self, barrier: CheckpointBarrier, state: PickledState, metrics: SnapshotMetrics) -> None:
-        """Write a snapshot; returns at once."""
-        if state.empty:
+    def write(
+        self,
+        barrier: CheckpointBarrier,
+        state: PickledState,
+        metrics: SnapshotMetrics,
+        in_flight: PickledState | None = None,
+    ) -> None:
+        """Write a snapshot, and what it has overtaken; returns at once."""
+        if state.empty and in_flight is None:
             self._acknowledge(barrier.checkpoint_id, None, metrics)
             return
-        if not self._begin(barrier, lambda: self._store(barrier, state), metrics):
+        if not self._begin(barrier, lambda: self._store(barrier, state), metrics, in_flight):
             state.close()
 
     def write_forked(
@@ -74,9 +84,11 @@ class SnapshotWriter:
         forked: ForkedSnapshot,
         state: PickledState,
         metrics: SnapshotMetrics,
+        in_flight: PickledState | None = None,
     ) -> None:
         """Write a snapshot that a forked process makes, but for what ``state`` has; returns at once."""
-        if not self._begin(barrier, lambda: self._store_forked(barrier, forked, state), metrics):
+        store = lambda: self._store_forked(barrier, forked, state)  # noqa: E731
+        if not self._begin(barrier, store, metrics, in_flight):
             forked.close()
             state.close()
 
@@ -88,7 +100,13 @@ class SnapshotWriter:
         """Say nothing more."""
         self._closed = True
 
-    def _begin(self, barrier: CheckpointBarrier, store: Store, metrics: SnapshotMetrics) -> bool:
+    def _begin(
+        self,
+        barrier: CheckpointBarrier,
+        store: Store,
+        metrics: SnapshotMetrics,
+        in_flight: PickledState | None,
+    ) -> bool:
         """Store aside; False when too much is under way already."""
         with self._lock:
             full = self._writing >= WRITING_MAX
@@ -100,7 +118,7 @@ class SnapshotWriter:
         context = contextvars.copy_context()  # what is logged is the task's
         threading.Thread(
             target=context.run,
-            args=(self._write, barrier, store, metrics),
+            args=(self._write, barrier, store, metrics, in_flight),
             name=f"snapshot-{barrier.checkpoint_id}-{self._deployment.vertex_id}",
             daemon=True,
         ).start()
@@ -108,20 +126,31 @@ class SnapshotWriter:
 
     # -- aside --------------------------------------------------------------------------------------
 
-    def _write(self, barrier: CheckpointBarrier, store: Store, metrics: SnapshotMetrics) -> None:
+    def _write(
+        self,
+        barrier: CheckpointBarrier,
+        store: Store,
+        metrics: SnapshotMetrics,
+        in_flight: PickledState | None,
+    ) -> None:
         try:
             began = time.perf_counter()
             file, written = store()
+            overtaken = None
+            if in_flight is not None:
+                overtaken, more = self._put(barrier, in_flight.parts(), OVERTAKEN)
+                written += more
             metrics = msgspec.structs.replace(
                 metrics,
                 async_us=int((time.perf_counter() - began) * 1e6),
-                state_bytes=file.size_bytes,
+                state_bytes=sum(one.size_bytes for one in (file, overtaken) if one is not None),
                 written_bytes=written,
             )
-            if self._closed and file.path:
-                # The task is over, and nobody will hear of the file.
-                open_storage(barrier.location, self._settings).delete([file.path])
-            self._acknowledge(barrier.checkpoint_id, file, metrics)
+            paths = [one.path for one in (file, overtaken) if one is not None and one.path]
+            if self._closed and paths:
+                # The task is over, and nobody will hear of the files.
+                open_storage(barrier.location, self._settings).delete(paths)
+            self._acknowledge(barrier.checkpoint_id, file, metrics, overtaken)
         except ZmflowError as error:
             self.decline(
                 barrier.checkpoint_id, " ".join(filter(None, (error.message, error.detail, error.hint)))
@@ -132,7 +161,9 @@ class SnapshotWriter:
             with self._lock:
                 self._writing -= 1
 
-    def _store(self, barrier: CheckpointBarrier, state: PickledState) -> tuple[StateFile, int]:
+    def _store(self, barrier: CheckpointBarrier, state: PickledState) -> tuple[StateFile | None, int]:
+        if state.empty:
+            return None, 0
         try:
             return self._put(barrier, state.parts(), has_union=state.has_union)
         finally:
@@ -152,10 +183,17 @@ class SnapshotWriter:
             state.close()
 
     def _put(
-        self, barrier: CheckpointBarrier, parts: Iterable[bytes | memoryview], *, has_union: bool
+        self,
+        barrier: CheckpointBarrier,
+        parts: Iterable[bytes | memoryview],
+        suffix: str = STATE,
+        *,
+        has_union: bool = False,
     ) -> tuple[StateFile, int]:
         """The file, and how many bytes were written for it."""
         most = self._settings[INLINE_THRESHOLD] if barrier.location else JOBMANAGER_STATE_MAX_BYTES
+        if suffix == OVERTAKEN and barrier.location:
+            most = -1  # every producer reads it, so it is told where it is instead of what it is
         rest = iter(parts)
         head, size = _taken(rest, most)
         if size <= most:
@@ -167,13 +205,19 @@ class SnapshotWriter:
                 "Set execution.checkpointing.dir to a directory that all machines reach.",
             )
         deployment = self._deployment
-        name = f"{deployment.vertex_id}-{deployment.subtask_index}-{deployment.attempt_number}.state"
+        name = f"{deployment.vertex_id}-{deployment.subtask_index}-{deployment.attempt_number}{suffix}"
         size = open_storage(barrier.location, self._settings).write(name, chain(head, rest))
         return StateFile(name, size, b"", has_union), size
 
-    def _acknowledge(self, checkpoint_id: int, file: StateFile | None, metrics: SnapshotMetrics) -> None:
+    def _acknowledge(
+        self,
+        checkpoint_id: int,
+        file: StateFile | None,
+        metrics: SnapshotMetrics,
+        overtaken: StateFile | None = None,
+    ) -> None:
         attempt = self._deployment.attempt_id
-        self._send(CheckpointAcknowledged(0, "", attempt, checkpoint_id, file, metrics))
+        self._send(CheckpointAcknowledged(0, "", attempt, checkpoint_id, file, metrics, overtaken))
 
     def _send(self, message: CheckpointAcknowledged | CheckpointDeclined) -> None:
         if not self._closed:

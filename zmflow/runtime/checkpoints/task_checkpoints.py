@@ -10,7 +10,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import msgspec
 
 from zmflow.config import Settings
 from zmflow.config.checkpoint_options import CHECKPOINT_INTERVAL, CHECKPOINTING_MODE
@@ -18,10 +21,18 @@ from zmflow.config.options import RUNTIME_MODE
 from zmflow.execution.barrier_alignment import Alignment, BarrierAlignment
 from zmflow.execution.chain import Chain
 from zmflow.execution.operator_snapshots import RestoredOperator, SnapshotContext
-from zmflow.protocol.checkpoints import CheckpointBarrier, NotifyCheckpoint, SnapshotMetrics
+from zmflow.execution.time_events import StreamStatus, Watermark
+from zmflow.protocol.checkpoints import (
+    CheckpointBarrier,
+    NotifyCheckpoint,
+    SnapshotMetrics,
+    decode_barrier,
+)
+from zmflow.protocol.frames import Frame, FrameKind
 from zmflow.protocol.messages import TaskDeployment
-from zmflow.runtime.channels import InputChannel
-from zmflow.runtime.checkpoints.snapshot_fork import fork_snapshot
+from zmflow.runtime.channels import END, InputChannel
+from zmflow.runtime.checkpoints.in_flight import InFlightRecords
+from zmflow.runtime.checkpoints.snapshot_fork import ForkedSnapshot, fork_snapshot
 from zmflow.runtime.checkpoints.snapshot_reader import read_restored
 from zmflow.runtime.checkpoints.snapshot_writer import Reply, SnapshotWriter
 from zmflow.runtime.task_outputs import TaskOutputs
@@ -30,6 +41,8 @@ from zmflow.state.state_file import PickledState, pickle_state
 from zmflow.telemetry.logs import get_logger
 
 __all__ = ["AssignedSplits", "PickleCost", "TaskCheckpoints"]
+
+TIME_EVENTS = frozenset((Watermark, StreamStatus))
 
 READER_SPLITS = "source-splits"
 """Operator state of a source: the splits of its reader, each with how far it was read."""
@@ -119,6 +132,23 @@ class AssignedSplits:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Unwritten:
+    """A snapshot that was taken, and is written when what it overtakes is known."""
+
+    barrier: CheckpointBarrier
+    forked: ForkedSnapshot | None
+    state: PickledState
+    metrics: SnapshotMetrics
+    records: InFlightRecords = field(default_factory=InFlightRecords)
+
+    def close(self) -> None:
+        """It is not wanted any more."""
+        if self.forked is not None:
+            self.forked.close()
+        self.state.close()
+
+
 class TaskCheckpoints:
     """The checkpoints of one task. Everything but the writing is on the task's thread.
 
@@ -141,11 +171,17 @@ class TaskCheckpoints:
         self._writer = SnapshotWriter(deployment, settings, reply)
         self._cost = PickleCost()
         self.assigned = AssignedSplits()
+        self._unwritten: _Unwritten | None = None
         self.last_completed = 0
         self.last_taken = 0
         restore = deployment.restore
         if restore is not None:
             self.assigned.passed(restore.checkpoint_id)
+
+    @property
+    def attempt_id(self) -> str:
+        """The task's."""
+        return self._deployment.attempt_id
 
     # -- restoring ----------------------------------------------------------------------------------
 
@@ -196,15 +232,70 @@ class TaskCheckpoints:
 
     def barrier(self, channel: InputChannel, barrier: CheckpointBarrier) -> Alignment:
         """A barrier came on a channel."""
-        return self._alignment.barrier(channel, barrier, _now_us())
+        outcome = self._alignment.barrier(channel, barrier, _now_us())
+        self._overtaken(outcome)
+        return outcome
 
     def ended(self, channel: InputChannel) -> list[Alignment]:
         """A channel has ended."""
-        return self._alignment.ended(channel)
+        outcomes = self._alignment.ended(channel)
+        for outcome in outcomes:
+            self._overtaken(outcome)
+        return outcomes
 
     def triggered(self, barrier: CheckpointBarrier) -> Alignment:
         """The coordinator asks this task, whose inputs have all finished; their ends may not be here yet."""
         return self._alignment.triggered(barrier, _now_us())
+
+    def unaligned(self, barrier: CheckpointBarrier) -> Alignment:
+        """A checkpoint is not to wait for barriers; a task whose inputs cannot be overtaken waits all the
+        same."""
+        if not self._deployment.overtakes or self.has_finished:
+            return Alignment()
+        outcome = self._alignment.unaligned(barrier, _now_us())
+        if outcome.forgets:
+            self._forget()
+        return outcome
+
+    @property
+    def overtakes(self) -> bool:
+        """Whether what comes before the barriers of some channels belongs to a snapshot that was taken."""
+        return self._unwritten is not None
+
+    def overtook(self, channel: InputChannel, item: Any) -> bool:
+        """Something was seen in the mailbox, in order, while a snapshot overtakes it. True for a barrier that
+        was only waited for: there is nothing more to it."""
+        unwritten = self._unwritten
+        alignment = self._alignment
+        if unwritten is None or channel not in alignment.behind:
+            return False
+        kind = item.kind if item.__class__ is Frame else None
+        if item.__class__ is CheckpointBarrier or kind == FrameKind.BARRIER:
+            number = (item if kind is None else decode_barrier(item.payload)).checkpoint_id
+            expected = number <= alignment.overtaking
+            self._overtaken(alignment.passed(channel, number))
+            return expected
+        if item is END or kind == FrameKind.END_OF_DATA:
+            self._overtaken(alignment.passed(channel, alignment.overtaking))
+        elif kind == FrameKind.DATA or (kind is None and item.__class__ not in TIME_EVENTS):
+            unwritten.records.add(channel, item)
+        return False
+
+    def _overtaken(self, outcome: Alignment) -> None:
+        """What became of a snapshot that overtakes records."""
+        if outcome.forgets:
+            self._forget()
+        unwritten = self._unwritten
+        if unwritten is None or not outcome.overtaken or outcome.take is not None:
+            return
+        self._unwritten = None
+        metrics = msgspec.structs.replace(unwritten.metrics, in_flight_bytes=unwritten.records.size_bytes)
+        self._write(unwritten, metrics)
+
+    def _forget(self) -> None:
+        unwritten, self._unwritten = self._unwritten, None
+        if unwritten is not None:
+            unwritten.close()
 
     def resume(self, deferred: deque[tuple[Any, Any]]) -> None:
         """The channels go on: what was held comes before everything else."""
@@ -247,12 +338,22 @@ class TaskCheckpoints:
             start_delay_us=max(0, delay_us - aligned_us),
             alignment_us=max(0, aligned_us),
             sync_us=int((now - emitted) * 1e6),
+            unaligned=bool(alignment.overtakes),
         )
-        if forked is not None:
-            self._writer.write_forked(barrier, forked, state, metrics)
-            return
-        self._cost.measured(entries, now - emitted)
-        self._writer.write(barrier, state, metrics)
+        if forked is None:
+            self._cost.measured(entries, now - emitted)
+        unwritten = _Unwritten(barrier, forked, state, metrics)
+        if alignment.overtakes:
+            self._unwritten = unwritten
+        else:
+            self._write(unwritten, metrics)
+
+    def _write(self, snapshot: _Unwritten, metrics: SnapshotMetrics) -> None:
+        in_flight = snapshot.records.pickled() if metrics.in_flight_bytes else None
+        if snapshot.forked is not None:
+            self._writer.write_forked(snapshot.barrier, snapshot.forked, snapshot.state, metrics, in_flight)
+        else:
+            self._writer.write(snapshot.barrier, snapshot.state, metrics, in_flight)
 
     def notified(self, chain: Chain, reader: _Reader | None, notice: NotifyCheckpoint) -> Alignment:
         """A checkpoint is complete, or was given up."""
@@ -265,10 +366,13 @@ class TaskCheckpoints:
             return Alignment()
         chain.state.aborted(number)
         self.assigned.passed(number)
-        return self._alignment.aborted(number)
+        outcome = self._alignment.aborted(number)
+        self._overtaken(outcome)
+        return outcome
 
     def close(self) -> None:
         """The task ends: nobody waits for what is still being written."""
+        self._forget()
         self._writer.close()
 
 

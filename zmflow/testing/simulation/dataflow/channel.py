@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zmflow.config import Settings
 from zmflow.execution.batches import Batch
 from zmflow.execution.output import ResultWriter
 from zmflow.execution.time_events import TimeEvent
-from zmflow.protocol.checkpoints import CheckpointBarrier
+from zmflow.protocol.checkpoints import CheckpointBarrier, SubtaskRestore
+from zmflow.runtime.channels import END
+from zmflow.runtime.checkpoints.in_flight import read_in_flight
 from zmflow.testing.simulation.world import Violation
 
 __all__ = ["END", "FlowChannel", "FlowOutputs"]
-
-END = object()
-"""The last item of a channel."""
 
 ROW_BYTES = 100
 """Size of a row for those who fill frames: with frames of ``FRAME_BYTES`` two or three rows fill one."""
@@ -27,15 +27,18 @@ ITEMS_MAX = 6
 class FlowChannel:
     """Both ends of it. An ``OutputChannel`` for the writers of the engine.
 
-    ``taken`` holds what the consumer has put aside and not processed: that takes up room as well.
+    ``taken`` holds what the consumer has put aside and not processed: that takes up room as well. ``seen`` of
+    the ``items`` were looked at by a consumer whose snapshot overtakes them.
     """
 
-    __slots__ = ("ended", "items", "name", "taken")
+    __slots__ = ("ended", "gate", "index", "items", "name", "seen", "taken")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, index: int = 0) -> None:
         self.name = name
+        self.gate, self.index = 0, index
         self.items: deque[Any] = deque()
         self.taken = 0
+        self.seen = 0
         self.ended = False
 
     def __repr__(self) -> str:
@@ -71,12 +74,13 @@ class FlowOutputs:
     """The outputs of a task, as ``TaskOutputs`` has them.
 
     Args:
-        writers: one for each edge.
+        writers: one for each edge, by its id.
         channels: all of theirs.
     """
 
-    def __init__(self, writers: Sequence[ResultWriter], channels: Sequence[FlowChannel]) -> None:
-        self._writers = writers
+    def __init__(self, writers: Mapping[str, ResultWriter], channels: Sequence[FlowChannel]) -> None:
+        self._by_edge = writers
+        self._writers = list(writers.values())
         self._channels = channels
         self._finished = False
 
@@ -94,6 +98,12 @@ class FlowOutputs:
         """Rows leave the chain."""
         for writer in self._writers:
             writer.emit(rows)
+
+    def restore(self, restore: SubtaskRestore, settings: Settings) -> None:
+        """Send again what was on its way."""
+        for edge in restore.in_flight:
+            for batch in read_in_flight(edge, restore.location, settings):
+                self._by_edge[edge.edge_id].emit(batch)
 
     def flush(self) -> None:
         """What waits leaves."""

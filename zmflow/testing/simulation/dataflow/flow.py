@@ -34,7 +34,8 @@ class Flow:
     def __init__(self, seed: int, journal: Journal) -> None:
         self.chance = Random(seed)  # noqa: S311 - reproducible is what it must be
         self.journal = journal
-        self.plan = draw_plan(self.chance)
+        alignment = Random(f"alignment {seed}")  # noqa: S311 - as above
+        self.plan = draw_plan(self.chance, alignment)
         self.now_ms = 0
         self.steps = 0
         self.calm = False

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from zmflow.coordination.checkpoints.coordinator import CheckpointCoordinator
+from zmflow.coordination.checkpoints.in_flight_assignment import can_overtake
 from zmflow.coordination.checkpoints.settings import checkpoint_settings
 from zmflow.coordination.effects import DiscardCheckpoint, Effect, StoreCheckpoint, Story
 from zmflow.coordination.execution_graph import Execution
@@ -290,7 +291,7 @@ class Master:
         restores = self.checkpoints.restores(self.layout, subtasks)
         vertices = {vertex.vertex_id: vertex for vertex in graph.vertices}
         inputs: dict[Subtask, list[FlowChannel]] = {subtask: [] for subtask in subtasks}
-        outputs: dict[Subtask, list[tuple[Partitioner, list[FlowChannel]]]] = {s: [] for s in subtasks}
+        outputs: dict[Subtask, list[tuple[str, Partitioner, list[FlowChannel]]]] = {s: [] for s in subtasks}
         for edge in graph.edges:
             producers, consumers = vertices[edge.source], vertices[edge.target]
             for index in range(producers.parallelism):
@@ -299,10 +300,12 @@ class Master:
                     continue
                 targets = consumers_of(edge.pointwise, index, producers.parallelism, consumers.parallelism)
                 for target in targets:
-                    channel = FlowChannel(f"{edge.source}/{index}>{edge.target}/{target}")
+                    name = f"{edge.source}/{index}>{edge.target}/{target}"
+                    channel = FlowChannel(name, len(inputs[edge.target, target]))
                     inputs[edge.target, target].append(channel)
                     channels.append(channel)
-                outputs[edge.source, index].append((self._partitioner(edge.partitioner), channels))
+                partitioner = self._partitioner(edge.partitioner)
+                outputs[edge.source, index].append((edge.edge_id, partitioner, channels))
         for subtask in subtasks:
             execution = self.layout.executions.at(subtask)
             logical = self.layout.sharing.logical_slot(subtask)
@@ -318,9 +321,9 @@ class Master:
             )
         self._flow.note("master", f"deploys {len(subtasks)} tasks from {self.checkpoints.completed_id}")
 
-    def _outputs(self, edges: Sequence[tuple[Partitioner, list[FlowChannel]]]) -> FlowOutputs:
-        writers = [
-            writer_for(
+    def _outputs(self, edges: Sequence[tuple[str, Partitioner, list[FlowChannel]]]) -> FlowOutputs:
+        writers = {
+            edge_id: writer_for(
                 partitioner,
                 channels,
                 frame_size_bytes=FRAME_BYTES,
@@ -328,9 +331,9 @@ class Master:
                 choose=lambda items, count: self._chance.choices(items, k=count),
                 first=0,
             )
-            for partitioner, channels in edges
-        ]
-        return FlowOutputs(writers, [channel for _, channels in edges for channel in channels])
+            for edge_id, partitioner, channels in edges
+        }
+        return FlowOutputs(writers, [channel for _, _, channels in edges for channel in channels])
 
     def _partitioner(self, name: str) -> Partitioner:
         if name == "HASH":
@@ -360,6 +363,7 @@ class Master:
             [],
             self.layout.coordinators[name],
             restore=restore,
+            overtakes=can_overtake(self.layout.graph, name),
         )
 
 

@@ -142,8 +142,13 @@ SHAPES: tuple[tuple[tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...
 """Vertices with the kinds of their chain, their inputs and how these are spread; and how often each is."""
 
 
-def draw_plan(chance: Random) -> Plan:
-    """Draw everything a seed decides beforehand."""
+def draw_plan(chance: Random, alignment: Random) -> Plan:
+    """Draw everything a seed decides beforehand.
+
+    Args:
+        alignment: how long barriers wait is drawn from numbers of their own, so that the rest of what a seed
+            decides is as it was before they could overtake.
+    """
     shape = chance.choices([shape for shape, _ in SHAPES], [weight for _, weight in SHAPES])[0]
     vertices, first = [], 0
     for name, kinds, inputs, partitioner in shape:
@@ -164,6 +169,8 @@ def draw_plan(chance: Random) -> Plan:
         "execution.checkpointing.timeout": f"{timeout} ms",
         "execution.checkpointing.max-concurrent-checkpoints": str(chance.choice((1, 1, 2, 3))),
         "execution.checkpointing.tolerable-failed-checkpoints": str(tolerated),
+        "execution.checkpointing.unaligned.enabled": alignment.choice(("true", "true", "false")),
+        "execution.checkpointing.aligned-checkpoint-timeout": f"{alignment.choice((0, 0, 5, 20, 5000))} ms",
         "execution.checkpointing.mode": "EXACTLY_ONCE" if exactly_once else "AT_LEAST_ONCE",
         "execution.checkpointing.dir": chance.choice(("", "memory:///checkpoints")),
         "execution.checkpointing.num-retained": str(chance.choice((1, 1, 3))),

@@ -10,7 +10,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from zmflow.coordination.slots import PhysicalSlot
-from zmflow.protocol.checkpoints import CoordinatorSnapshot, NotifyCheckpoint, SnapshotCoordinator
+from zmflow.protocol.checkpoints import (
+    CoordinatorSnapshot,
+    NotifyCheckpoint,
+    SnapshotCoordinator,
+    UnalignCheckpoint,
+)
 from zmflow.protocol.messages import DataEndpoint, ResourceProfile, TaskDeployment, TriggerCheckpoint
 from zmflow.runtime.sources.source_coordinator import SourceCoordinator
 from zmflow.testing.simulation.dataflow.channel import FlowChannel, FlowOutputs
@@ -56,6 +61,9 @@ class FlowSlot:
             for attempt in message.attempt_ids:
                 if attempt in self.tasks:
                     self.tasks[attempt].control.append(message.barrier)
+        elif isinstance(message, UnalignCheckpoint):
+            for task in self.tasks.values():
+                task.control.append(message)
         elif isinstance(message, SnapshotCoordinator):
             enumerator = self.enumerators.get(message.vertex_id)
             if enumerator is not None and enumerator.number == message.coordinator_number:

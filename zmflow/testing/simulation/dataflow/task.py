@@ -22,6 +22,7 @@ from zmflow.protocol.checkpoints import (
     NotifyCheckpoint,
     SnapshotMetrics,
     StateFile,
+    UnalignCheckpoint,
 )
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.runtime.channels import InputChannel
@@ -42,6 +43,11 @@ if TYPE_CHECKING:
 __all__ = ["FlowTask", "SimulatedFailureError"]
 
 
+def _inline(state: PickledState) -> StateFile:
+    data = b"".join(state.parts())
+    return StateFile("", len(data), data, state.has_union)
+
+
 class SimulatedFailureError(Exception):
     """The program fails, because the seed says so."""
 
@@ -53,17 +59,21 @@ class _Aside:
         self._task = task
         self.waiting: list[CheckpointAcknowledged | CheckpointDeclined] = []
 
-    def write(self, barrier: CheckpointBarrier, state: PickledState, metrics: SnapshotMetrics) -> None:
-        file = None
-        if not state.empty:
-            data = b"".join(state.parts())
-            file = StateFile("", len(data), data, state.has_union)
+    def write(
+        self,
+        barrier: CheckpointBarrier,
+        state: PickledState,
+        metrics: SnapshotMetrics,
+        in_flight: PickledState | None,
+    ) -> None:
+        file = None if state.empty else _inline(state)
+        overtaken = None if in_flight is None else _inline(in_flight)
         attempt = self._task.deployment.attempt_id
         number = barrier.checkpoint_id
         if self._task.flow.strikes("snapshot fails", 0.01):
             self.decline(number, "The disk is full.")
         else:
-            self.waiting.append(CheckpointAcknowledged(0, "", attempt, number, file, metrics))
+            self.waiting.append(CheckpointAcknowledged(0, "", attempt, number, file, metrics, overtaken))
 
     def decline(self, checkpoint_id: int, reason: str) -> None:
         attempt = self._task.deployment.attempt_id
@@ -206,6 +216,8 @@ class FlowTask:
         self._chain = chain
         if chain.source is not None and not self.checkpoints.has_finished:
             self._slot.request_split(self)
+        if self.deployment.restore is not None:
+            self.outputs.restore(self.deployment.restore, self.flow.plan.settings)
         self._slot.report(self, "RUNNING")
         self.phase = "runs"
         if self.checkpoints.has_finished:
@@ -232,11 +244,43 @@ class FlowTask:
         if at == len(ways):
             return None, self.control.popleft()
         channel = ways[at]
+        item = channel.items.popleft()
+        if channel.seen:
+            channel.seen -= 1
+        elif self.checkpoints.overtook(cast(InputChannel, channel), item):
+            return None, None
         channel.taken += 1
-        return channel, channel.items.popleft()
+        return channel, item
+
+    def _look_ahead(self) -> None:
+        """What the engine does in its mailbox, where it sees at once what has come."""
+        for channel in self.inputs:
+            kept = deque[Any]()
+            for place, item in enumerate(channel.items):
+                if place < channel.seen or not self.checkpoints.overtook(cast(InputChannel, channel), item):
+                    kept.append(item)
+            channel.items = kept
+            channel.seen = len(kept)
+
+    def _unaligned(self, order: UnalignCheckpoint) -> None:
+        alignment = self.checkpoints.unaligned(order.barrier)
+        self._aligned(alignment)
+        if alignment.take is None or not self.checkpoints.overtakes:
+            return
+        self.flow.count("barriers overtake records")
+        for channel in self.inputs:
+            channel.seen = 0
+        self._deferred = deque(
+            (channel, item)
+            for channel, item in self._deferred
+            if not self.checkpoints.overtook(channel, item)
+        )
+        self._look_ahead()
 
     def _input_step(self, chain: SimulatedChain) -> None:
         checkpoints = self.checkpoints
+        if checkpoints.overtakes and self.flow.chance.random() < 0.5:
+            self._look_ahead()
         if not (self._deferred or self.control or any(channel.items for channel in self.inputs)):
             self.outputs.flush()
             return
@@ -278,6 +322,8 @@ class FlowTask:
     def _control(self, item: Any) -> None:
         if isinstance(item, CheckpointBarrier):
             self._aligned(self.checkpoints.triggered(item))
+        elif isinstance(item, UnalignCheckpoint):
+            self._unaligned(item)
         elif isinstance(item, NotifyCheckpoint):
             chain = cast(Chain, self._chain)
             self._aligned(self.checkpoints.notified(chain, self.reader, item))
