@@ -14,16 +14,14 @@ __all__ = ["InFlight", "InFlightWatch"]
 
 @dataclass
 class InFlight:
-    """The completed checkpoints of one job with records in flight."""
+    """What is known of one job, by the numbers of its checkpoints."""
 
-    size_bytes: dict[int, int] = field(
-        default_factory=dict
-    )  # of these records, by the number of the checkpoint
-    restored: set[int] = field(default_factory=set)  # all numbers that tasks were restored from
+    size_bytes: dict[int, int] = field(default_factory=dict)  # of records in flight, where there are any
+    restored: set[int] = field(default_factory=set)  # those that tasks were restored from
 
     @property
     def proofs(self) -> int:
-        """How many of them the job was restored from."""
+        """How many checkpoints with records in flight the job was restored from."""
         return len(self.restored & self.size_bytes.keys())
 
 
