@@ -25,7 +25,7 @@ from zmflow import (
     ValueStateDescriptor,
     WatermarkStrategy,
 )
-from zmflow.connectors import TextFileSink
+from zmflow.connectors import Encoder, FileSink, RollingPolicy, TextFileSink
 
 if TYPE_CHECKING:
     from postgres_server import PostgresServer
@@ -60,6 +60,13 @@ def fault_of(directory: Path, expected: Iterable[str]) -> str:
     """What is wrong with the output; "" when it is what it must be."""
     lines, fault = visible_lines(directory)
     return fault or difference(lines, expected, what=directory.name)
+
+
+def files_of_checkpoints(directory: Path) -> FileSink[object]:
+    """Files that end with each checkpoint and are committed by it. Those of ``TextFileSink`` go on."""
+    policy = RollingPolicy.on_checkpoint_rolling_policy()
+    rows = FileSink.for_row_format(str(directory), Encoder.simple_string_encoder())
+    return rows.with_rolling_policy(policy).build()
 
 
 def table_of(work: Workload) -> str:
@@ -196,7 +203,7 @@ def running(parallelism: int) -> JobKind:
 
     def build(env: StreamExecutionEnvironment, work: Workload) -> None:
         ones = paced_numbers(env, work, parallelism).map(lambda number: (number % KEYS, 1))
-        ones.key_by(lambda one: one[0]).sum(1).sink_to(TextFileSink(work.output))
+        ones.key_by(lambda one: one[0]).sum(1).sink_to(files_of_checkpoints(work.output))
 
     def fault(work: Workload) -> str:
         return fault_of(work.output, running_expected(work.numbers(parallelism)))
@@ -231,7 +238,7 @@ def behind_a_slow_consumer(parallelism: int) -> JobKind:
     def build(env: StreamExecutionEnvironment, work: Workload) -> None:
         env.set_buffer_timeout(SLOW_FRAME_MS)
         numbers = paced_numbers(env, replace(work, work_ms=work.work_ms // SLOWNESS), parallelism)
-        numbers.key_by(key_of).process(SlowCount()).sink_to(TextFileSink(work.output))
+        numbers.key_by(key_of).process(SlowCount()).sink_to(files_of_checkpoints(work.output))
 
     def fault(work: Workload) -> str:
         count = replace(work, work_ms=work.work_ms // SLOWNESS).numbers(parallelism)
