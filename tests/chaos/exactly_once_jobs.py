@@ -17,6 +17,7 @@ from tests.chaos.jobs import BEAT_S, BURST, KEYS, JobKind, Workload, difference,
 from zmflow import (
     AggregateFunction,
     DataStream,
+    KeyedCoProcessFunction,
     KeyedProcessFunction,
     MapStateDescriptor,
     StreamExecutionEnvironment,
@@ -138,14 +139,21 @@ class CountByTimer(KeyedProcessFunction[int, int, tuple[int, int, int]]):
         self.counts.remove(start)
 
 
-class SlowCount(KeyedProcessFunction[int, int, int | tuple[int, int]]):
-    """Each number, and the running count of its key; it takes its time."""
+class SlowCount(KeyedCoProcessFunction[int, int, int, int | tuple[int, int]]):
+    """Each number of two inputs, and the running count of its key; it takes its time."""
 
     def open(self, runtime_context):
         self.count = runtime_context.get_state(ValueStateDescriptor("count"))
         self.taken = 0
 
-    def process_element(self, value, ctx):
+    def process_element1(self, value, ctx):
+        yield from self.counted(value, ctx)
+
+    def process_element2(self, value, ctx):
+        yield from self.counted(value, ctx)
+
+    def counted(self, value, ctx):
+        """The two lines of a number."""
         self.taken += 1
         if self.taken % BURST == 0:
             time.sleep(BEAT_S * SLOWNESS)
@@ -232,13 +240,17 @@ def both(parallelism: int) -> JobKind:
 
 
 def behind_a_slow_consumer(parallelism: int) -> JobKind:
-    """A consumer that is slower than its producers, which wait for it most of the time. It writes each number
-    beside the counts, which alone would take one that comes twice for one that is lost."""
+    """A consumer of two inputs that is slower than its producers, which wait for it most of the time.
+
+    It writes numbers beside counts, which alone would take one that comes twice for one that is lost."""
 
     def build(env: StreamExecutionEnvironment, work: Workload) -> None:
         env.set_buffer_timeout(SLOW_FRAME_MS)
         numbers = paced_numbers(env, replace(work, work_ms=work.work_ms // SLOWNESS), parallelism)
-        numbers.key_by(key_of).process(SlowCount()).sink_to(files_of_checkpoints(work.output))
+        some = numbers.filter(lambda number: number % 3 == 0)
+        others = numbers.filter(lambda number: number % 3).rebalance().map(lambda number: number)
+        both = some.key_by(key_of).connect(others.key_by(key_of))
+        both.process(SlowCount()).sink_to(files_of_checkpoints(work.output))
 
     def fault(work: Workload) -> str:
         count = replace(work, work_ms=work.work_ms // SLOWNESS).numbers(parallelism)
