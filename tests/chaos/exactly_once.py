@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -137,7 +138,9 @@ def _files_left(checkpoints: Path) -> list[str]:
     """What nobody has deleted of the checkpoints of jobs that have all ended."""
 
     def files() -> list[str]:
-        return sorted(str(path.relative_to(checkpoints)) for path in checkpoints.rglob("*") if path.is_file())
+        # Not by rglob, which fails when a directory is deleted that it is about to look into.
+        found = [Path(folder, name) for folder, _, names in os.walk(checkpoints) for name in names]
+        return sorted(str(path.relative_to(checkpoints)) for path in found)
 
     wait_until(lambda: not files(), DELETED_TIMEOUT_S)
     return files()

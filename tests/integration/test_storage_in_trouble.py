@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -213,7 +214,8 @@ class Trouble:
     def wait_deleted(self) -> None:
         """Until no file of a checkpoint of the job that has ended is left."""
         deadline = time.monotonic() + DEADLINE_S
-        while left := [path for path in self.checkpoints.rglob("*") if path.is_file()]:
+        # Not by rglob, which fails when a directory is deleted that it is about to look into.
+        while left := [name for _, _, names in os.walk(self.checkpoints) for name in names]:
             assert time.monotonic() < deadline, left
             time.sleep(0.01)
 
