@@ -21,6 +21,7 @@ from tests.chaos.variants import variants
 from zmflow import (
     CheckpointedFunction,
     CheckpointListener,
+    Duration,
     FunctionInitializationContext,
     FunctionSnapshotContext,
     KeyedProcessFunction,
@@ -175,6 +176,8 @@ class Unpicklable(KeyedProcessFunction):
 
 def test_state_that_cannot_be_pickled_is_named(env: StreamExecutionEnvironment) -> None:
     """The job fails when no more checkpoints may fail, with the name of the state and its key."""
+    # Or each of four attempts would first align behind slow records.
+    env.get_checkpoint_config().set_aligned_checkpoint_timeout(Duration.of_millis(0))
     stream = env.from_source(SequenceSource(0, 100_000)).key_by(lambda number: number % 2)
     with pytest.raises(JobFailedError) as failed, stream.process(Unpicklable()).execute_and_collect() as rows:
         list(rows)
