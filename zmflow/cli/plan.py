@@ -9,6 +9,7 @@ import typer
 
 from zmflow.cli.options import AllowNonRestoredState, Definitions, Json, PyFlinkImports, resolve_settings
 from zmflow.cli.output import print_json, print_table
+from zmflow.config.options import STATE_BACKEND
 from zmflow.errors import JobGraphError
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def plan(
     Example: zmflow plan examples/word_count.py --against /mnt/savepoints/savepoint-3f2a10-0c5e77aa01b2
     """
     from zmflow.cli.explain import capture_graph
-    from zmflow.coordination.checkpoints.recovery_plan import plan_recovery
+    from zmflow.coordination.checkpoints.recovery_plan import foreign_state, plan_recovery
     from zmflow.state.checkpoint_storage import absolute_location
+    from zmflow.state.native_files import TAKE_A_SAVEPOINT
     from zmflow.state.snapshot_files import SnapshotFiles
 
     options = {} if parallelism is None else {"parallelism.default": str(parallelism)}
@@ -55,6 +57,8 @@ def plan(
         print_json({"snapshot": files.location, "operators": found.operators})
     else:
         _print(found)
+    if why := foreign_state(files.metadata, settings.with_values(graph.settings, "job")[STATE_BACKEND]):
+        raise JobGraphError(f"The job would be refused: {why}", hint=TAKE_A_SAVEPOINT)
     refused = found.having("refused")
     if refused:
         names = ", ".join(each.uid or each.name for each in refused)

@@ -64,6 +64,7 @@ def list_snapshots(
                     "job_name": files.metadata.job_name,
                     "triggered_wall_ms": files.metadata.triggered_wall_ms,
                     "size_bytes": files.metadata.state_bytes,
+                    "written_bytes": files.metadata.written_bytes,
                 }
                 for files in found
             ]
@@ -72,7 +73,7 @@ def list_snapshots(
     from zmflow.protocol.resources import size_text
 
     print_table(
-        ["Number", "Kind", "Job", "Name", "Triggered", "Size", "Location"],
+        ["Number", "Kind", "Job", "Name", "Triggered", "Size", "Written", "Location"],
         [
             [
                 files.metadata.checkpoint_id,
@@ -81,6 +82,7 @@ def list_snapshots(
                 files.metadata.job_name,
                 when(files.metadata.triggered_wall_ms),
                 size_text(files.metadata.state_bytes),
+                size_text(files.metadata.written_bytes),
                 files.location,
             ]
             for files in found
@@ -138,6 +140,7 @@ def _print(contents: SnapshotContents) -> None:
             f"Location   {contents.location}",
             f"Triggered  {when(contents.triggered_wall_ms)}",
             f"Size       {size_text(contents.size_bytes)}",
+            f"Written    {size_text(contents.written_bytes)}",
             "",
         ]
     )
@@ -157,8 +160,10 @@ def _print(contents: SnapshotContents) -> None:
                 + (", by window" if state.namespaced else "")
                 + (", expires" if state.expires else "")
             )
-            size = size_text(state.size_bytes)
-            rows.append([*place, tasks, state.name, kind, state.entries, size, state.key_groups or ""])
+            known = state.entries >= 0
+            size = size_text(state.size_bytes) if known else ""
+            entries = state.entries if known else "in its files"
+            rows.append([*place, tasks, state.name, kind, entries, size, state.key_groups or ""])
         if not (operator.states or operator.enumerator_bytes or operator.in_flight_bytes):
             rows.append([*place, tasks, "", "no state", "", "", ""])
     print_table(

@@ -17,8 +17,11 @@ __all__ = [
     "CHECKPOINT_UNALIGNED",
     "CONCURRENT_CHECKPOINTS_MAX",
     "IGNORE_UNCLAIMED_STATE",
+    "INCREMENTAL_CHECKPOINTS",
     "INLINE_THRESHOLD",
+    "LOCAL_BACKUP",
     "RECOVERY_CLAIM_MODE",
+    "RECOVERY_FROM_LOCAL",
     "RECOVERY_PATH",
     "SAVEPOINT_DIR",
     "TOLERABLE_FAILED_CHECKPOINTS",
@@ -93,6 +96,22 @@ INLINE_THRESHOLD = size(
     "execution.checkpointing.data-inline-threshold",
     "20 KiB",
     "State of a subtask that is smaller than this is put into the metadata and makes no file.",
+)
+INCREMENTAL_CHECKPOINTS = boolean(
+    "execution.checkpointing.incremental",
+    "false",
+    "Write only what has changed since the last checkpoint, where the state backend can (rocksdb), in the "
+    "backend's own files. Savepoints are always whole.",
+)
+LOCAL_BACKUP = boolean(
+    "execution.checkpointing.local-backup.enabled",
+    "false",
+    "Keep a second copy of the newest checkpoint's files on the TaskManager that wrote them.",
+)
+RECOVERY_FROM_LOCAL = boolean(
+    "execution.state-recovery.from-local",
+    "false",
+    "Restore a task from the copy that its TaskManager keeps, where it is whole, not from the checkpoint.",
 )
 RECOVERY_PATH = text(
     "execution.state-recovery.path", "", "The checkpoint or savepoint a job begins from; empty: none."

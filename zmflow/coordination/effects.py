@@ -234,7 +234,7 @@ class StoreFile(_Struct, frozen=True):
 
 
 class DropFiles(_Struct, frozen=True):
-    """Remove every file of a job; none of its tasks runs here any more."""
+    """Remove every file of a job, and all copies of its state; none of its tasks runs here any more."""
 
     job_id: str
 

@@ -17,25 +17,32 @@ class JobFileShipments:
 
     A TaskManager that registers again has let go of everything, so what counts is the registration and
     not the name. A slot that is lost leaves the files where they are: its tasks mostly come back.
+
+    Args:
+        copies: TaskManagers also keep copies of the job's state, which go in the same way.
     """
 
-    def __init__(self, job_id: JobId, files: Sequence[JobFile], resources: ResourceManager) -> None:
+    def __init__(
+        self, job_id: JobId, files: Sequence[JobFile], resources: ResourceManager, *, copies: bool = False
+    ) -> None:
         self.named = [named(file) for file in files]
         """The files as deployments name them."""
         self._job_id = job_id
         self._files = {file.digest: file for file in files}
         self._resources = resources
+        self._copies = copies
         self._sent: dict[str, int] = {}  # to which registration of each TaskManager
 
     def send(self, turn: Turn, taskmanager_id: str) -> None:
         """Tasks are about to be sent there: send the files first, unless it has them."""
         tm = self._resources.get(taskmanager_id)
-        if tm is None or not self._files or self._sent.get(taskmanager_id) == tm.order:
+        if tm is None or self._sent.get(taskmanager_id) == tm.order or not (self._files or self._copies):
             return
         self._sent[taskmanager_id] = tm.order
         for file in self._files.values():
             turn.send(tm.peer, StoreJobFile(turn.epoch, self._job_id, file))
-        turn.tell(self._job_id, f"{len(self._files)} files go to {taskmanager_id}")
+        if self._files:
+            turn.tell(self._job_id, f"{len(self._files)} files go to {taskmanager_id}")
 
     def drop(self, turn: Turn, taskmanager_id: str) -> None:
         """The job holds no slot there any more, and the message that ends the last one has been sent."""

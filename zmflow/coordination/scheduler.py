@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from zmflow.config import Settings
+from zmflow.config.checkpoint_options import LOCAL_BACKUP
 from zmflow.config.options import (
     CONSUMER_WEIGHTS,
     LOAD_BALANCE_MODE,
@@ -50,7 +51,7 @@ class Scheduler:
         self.pool = SlotPool(settings[SLOT_IDLE_TIMEOUT])
         self.layout = self._lay_out(graph)
         self._resources = resources
-        self._files = JobFileShipments(job_id, graph.files, resources)
+        self._files = JobFileShipments(job_id, graph.files, resources, copies=settings[LOCAL_BACKUP])
         self._memory_weights = settings[CONSUMER_WEIGHTS]
         self.wait_timeout_ms = settings[SLOT_REQUEST_TIMEOUT]
         self._waits_since_ms: int | None = None

@@ -85,7 +85,7 @@ class TaskExecutor:
         self._link = LeaderLink(settings)
         self._now_ms = 0
         self._slots = WorkerSlots(slots)
-        self._files_of: dict[str, None] = {}  # jobs whose files are here
+        self._files_of: dict[str, None] = {}  # jobs of which there may be files, or copies of state
         self._story = Story()
         self._effects: list[Effect] = []
         self._from_leader: dict[type, Callable[[Any], None]] = {
@@ -371,8 +371,8 @@ class TaskExecutor:
         if tenure is None or tenure.state != "active" or tenure.abandoned:
             self._tell(message.allocation_id, "ignored DeployTasks: the slot has no worker for them")
             return
-        fresh = self._slots.deploy(tenure, message)
-        if not fresh:
+        self._files_of[tenure.job_id] = None
+        if not (fresh := self._slots.deploy(tenure, message)):
             self._tell(message.allocation_id, "ignored DeployTasks: they are deployed")
             return
         self._do(SendToWorker(message.allocation_id, msgspec.structs.replace(message, tasks=fresh)))

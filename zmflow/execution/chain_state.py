@@ -15,7 +15,7 @@ from zmflow.state.function_states import FunctionStates
 from zmflow.state.keys import key_group_range
 
 if TYPE_CHECKING:
-    from zmflow.state.backend import FrozenState, KeyedStateBackend
+    from zmflow.state.backend import Frozen, KeyedStateBackend
 
 __all__ = ["VALUES", "ChainState", "PreparedSnapshot", "SnapshotPart"]
 
@@ -31,7 +31,7 @@ class PreparedSnapshot:
     """A snapshot without its data, by node; but with what is frozen of it."""
 
     contexts: dict[int, SnapshotContext]
-    frozen: dict[int, list[FrozenState]]
+    frozen: dict[int, list[Frozen]]
     unfrozen: list[tuple[int, KeyedStateBackend]]
 
     def close(self) -> None:
@@ -128,8 +128,12 @@ class ChainState:
 
     # -- checkpoints --------------------------------------------------------------------------------
 
-    def prepare(self, checkpoint_id: int, triggered_wall_ms: int) -> PreparedSnapshot:
-        """Ask the functions and sinks for what they hold; the data is left for ``collect``."""
+    def prepare(self, checkpoint_id: int, triggered_wall_ms: int, *, files: bool = False) -> PreparedSnapshot:
+        """Ask the functions and sinks for what they hold; the data is left for ``collect``.
+
+        Args:
+            files: state backends may freeze their state as files.
+        """
         contexts = {}
         for index in sorted({*self._parts, *self._data, *self._functions}):
             context = contexts[index] = SnapshotContext(checkpoint_id, triggered_wall_ms)
@@ -140,7 +144,8 @@ class ChainState:
         prepared = PreparedSnapshot(contexts, {}, [])
         try:
             for index, backend in self._backends:
-                frozen = backend.freeze()
+                frozen: Frozen | None = backend.freeze_files() if files else None
+                frozen = frozen or backend.freeze()
                 if frozen is None:
                     prepared.unfrozen.append((index, backend))
                 else:
@@ -164,7 +169,7 @@ class ChainState:
                 snapshots.append(OperatorSnapshot(self._ids[index], context.keyed, context.operator))
         return snapshots
 
-    def frozen(self, prepared: PreparedSnapshot) -> list[tuple[str, FrozenState]]:
+    def frozen(self, prepared: PreparedSnapshot) -> list[tuple[str, Frozen]]:
         """What is frozen, by operator id."""
         return [(self._ids[index], state) for index, states in prepared.frozen.items() for state in states]
 

@@ -27,6 +27,8 @@ def keyed_runtime(context: OperatorContext) -> tuple[RuntimeContext, KeyedStateB
     make = context.make_keyed_state
     backend = backend_for(BUILT_IN, runtime, context.processing_time) if make is None else make(runtime)
     if context.restored is not None:
+        if context.restored.native:
+            backend.restore_files(context.restored.native)
         groups = backend.key_groups
         for snapshot in context.restored.backend_state(groups, backend.max_parallelism):
             backend.restore(snapshot.group, snapshot)

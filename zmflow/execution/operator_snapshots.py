@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from zmflow.state.chunks import KeyedChunk, group_snapshots
+from zmflow.state.native_files import NativeRestore
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
 from zmflow.state.snapshots import KeyGroupSnapshot
 
@@ -23,12 +24,14 @@ class RestoredOperator:
         operator: the share of this subtask of the operator state.
         by_group: more of what it holds for keys, one list for each key group; it may be too much to be in
             memory at once.
+        native: more of it, in files of the state backend.
     """
 
     checkpoint_id: int
     keyed: list[KeyedChunk] = field(default_factory=list)
     operator: list[OperatorStateSnapshot] = field(default_factory=list)
     by_group: Iterable[list[KeyedChunk]] = ()
+    native: Sequence[NativeRestore] = ()
 
     def backend_state(self, groups: range, max_parallelism: int) -> Iterator[KeyGroupSnapshot]:
         """What the state backend held, one key group after the other."""

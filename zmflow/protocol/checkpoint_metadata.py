@@ -7,6 +7,8 @@ default; a change an older reader would misread raises the version.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 import xxhash
 
@@ -22,6 +24,7 @@ __all__ = [
     "VertexRecord",
     "decode_metadata",
     "encode_metadata",
+    "without_shared",
 ]
 
 METADATA_NAME = "_metadata"
@@ -95,6 +98,12 @@ class VertexRecord(_Struct, frozen=True):
         return len(self.finished) == self.parallelism
 
 
+def without_shared(record: VertexRecord) -> VertexRecord:
+    """The same without the names of shared files, for who reads them where their content is described."""
+    files = [f and msgspec.structs.replace(f, shared=[]) for f in record.subtasks]
+    return msgspec.structs.replace(record, subtasks=files)
+
+
 class CheckpointMetadata(_Struct, frozen=True):
     """What one checkpoint consists of."""
 
@@ -107,9 +116,20 @@ class CheckpointMetadata(_Struct, frozen=True):
 
     @property
     def state_bytes(self) -> int:
-        """The size of all state, what was on its way included."""
-        return sum(
-            file.size_bytes
+        """The size of all state, shared files and what was on its way included."""
+        return sum(file.state_bytes for file in self.files())
+
+    @property
+    def written_bytes(self) -> int:
+        """What of it was written for this checkpoint; the rest earlier ones had written."""
+        return self.state_bytes - sum(
+            shared.size_bytes for file in self.files() for shared in file.shared if not shared.fresh
+        )
+
+    def files(self) -> Iterator[StateFile]:
+        """What there is of its subtasks, and of what was on its way to them."""
+        return (
+            file
             for vertex in self.vertices
             for file in (*vertex.subtasks, *vertex.in_flight)
             if file is not None

@@ -40,6 +40,7 @@ __all__ = [
     "InFlightRestore",
     "NotifyCheckpoint",
     "OperatorRestore",
+    "SharedFile",
     "SnapshotCoordinator",
     "SnapshotMetrics",
     "StateFile",
@@ -82,20 +83,50 @@ class CheckpointBarrier(_Struct, frozen=True):
     location: str = ""
 
 
+class SharedFile(_Struct, frozen=True):
+    """A file beside the locations of checkpoints, which several of them use. It never changes.
+
+    Args:
+        name: its plain name; that of a ``CheckpointStorage`` has ``../shared/`` before it.
+        size_bytes: of the file.
+        fresh: it was written for this checkpoint; an earlier one that was complete has it otherwise.
+    """
+
+    name: str
+    size_bytes: int
+    fresh: bool = False
+
+
 class StateFile(_Struct, frozen=True):
-    """The state of one subtask: a file, or its bytes where they are few.
+    """The state of one subtask: a file, or its bytes where they are few; and shared files it speaks of.
 
     Args:
         path: relative to the location of its checkpoint; empty when the bytes are inline.
         size_bytes: of the file.
         inline: its bytes, when it has no path.
         has_union: it holds operator state of which every subtask gets all.
+        shared: files that a state backend has written in its own format.
+        format: the state backend whose format that is; empty where there are none.
+        checksum: xxh64 of the file; 0: not known.
     """
 
     path: str
     size_bytes: int
     inline: bytes = b""
     has_union: bool = False
+    shared: list[SharedFile] = []
+    format: str = ""
+    checksum: int = 0
+
+    @property
+    def state_bytes(self) -> int:
+        """The size of all state in it, shared files included."""
+        return self.size_bytes + sum(file.size_bytes for file in self.shared)
+
+    @property
+    def fresh_names(self) -> tuple[str, ...]:
+        """The names of the shared files that were written for it."""
+        return tuple(file.name for file in self.shared if file.fresh)
 
 
 class OperatorRestore(_Struct, frozen=True):

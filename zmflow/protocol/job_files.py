@@ -3,12 +3,12 @@
 The JobGraph carries them, the JobManager sends each to a TaskManager before the first tasks that may need it,
 and a ``TaskDeployment`` only names them.
 
-=============  ========  ===============================================================
+=============  ========  ====================================================================
 Message        From → to  Meaning
-=============  ========  ===============================================================
+=============  ========  ====================================================================
 StoreJobFile   JM → TM    keep this file of a job until it is dropped
-DropJobFiles   JM → TM    nothing of the job is left there: remove its files
-=============  ========  ===============================================================
+DropJobFiles   JM → TM    nothing of the job is left there: remove its files and copies of state
+=============  ========  ====================================================================
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ __all__ = [
     "RunDirectory",
     "lasting_directory",
     "remove_abandoned",
+    "remove_aside",
     "state_directory",
     "worker_directory",
 ]
@@ -53,6 +54,12 @@ def lasting_directory(settings: Settings) -> Path:
 def worker_directory(run_dir: str, allocation_id: str) -> Path:
     """Where a slot worker keeps files with names, in the run directory of its TaskManager; made on use."""
     return Path(run_dir) / f"state-{allocation_id}"
+
+
+def remove_aside(directory: Path) -> None:
+    """Remove a directory beside the caller: there may be much in it."""
+    if directory.exists():
+        threading.Thread(target=shutil.rmtree, args=(directory, True), name="removal", daemon=True).start()
 
 
 def _base(settings: Settings) -> Path:
@@ -120,11 +127,7 @@ class RunDirectory:
 
     def worker_ended(self, allocation_id: str) -> None:
         """Remove what a slot worker has left, beside the caller: it may be much."""
-        left = worker_directory(str(self.path), allocation_id)
-        if left.exists():
-            threading.Thread(
-                target=shutil.rmtree, args=(left, True), name="worker files", daemon=True
-            ).start()
+        remove_aside(worker_directory(str(self.path), allocation_id))
 
     def endpoint(self, name: str) -> str:
         """The ipc endpoint of a socket with this name in the directory."""

@@ -92,11 +92,9 @@ class Task:
         self._environment = environment
         self._outputs = TaskOutputs(deployment, [], settings)
         self._releases = Releases(self.mailbox)
+        channels = [channel for gate in self.gates for channel in gate]
         self._checkpoints = TaskCheckpoints(
-            deployment,
-            settings,
-            [channel for gate in self.gates for channel in gate],
-            self._say_checkpoint,
+            deployment, settings, channels, self._say_checkpoint, environment.copies_dir
         )
         self._finished = False  # the chain has handed out what was kept
         self._all_said = False  # the outputs have ended

@@ -19,13 +19,14 @@ CheckpointReply: TypeAlias = CheckpointAcknowledged | CheckpointDeclined | Await
 
 class TaskEnvironment(Protocol):
     """What the worker offers a task. ``state_dir``, which need not exist, is removed after the worker's
-    end."""
+    end; ``copies_dir`` stays for the next worker of the job."""
 
     host: str
     external_resources: Mapping[str, Sequence[int]]
     cached_files: Mapping[str, str]
     run_dir: str
     state_dir: str
+    copies_dir: str
 
     def report(self, task: Task, state: TaskState, failure: TaskFailure | None) -> None:
         """The task has a new state."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -54,7 +55,7 @@ from zmflow.runtime.control import Arrival, ControlClient, ControlServer, refusa
 from zmflow.runtime.fork_server import Exited, ForkServer, exit_reason
 from zmflow.runtime.job_file_store import JobFileStore
 from zmflow.runtime.memory_watch import MemoryWatch
-from zmflow.runtime.run_directory import RunDirectory, lasting_directory
+from zmflow.runtime.run_directory import RunDirectory, lasting_directory, remove_aside
 from zmflow.runtime.security import CurveKeys, end_authentication, load_keys, require_keys_or_loopback
 from zmflow.runtime.shell import Waker, log_effect, monotonic_ms, stop_on_signals, timeout_ms
 from zmflow.runtime.task_logs import TaskLogs
@@ -133,6 +134,7 @@ class TaskManagerServer:
         self._task_logs = TaskLogs(log_dir)
         # TaskManagers of one process share a run directory.
         self._files = JobFileStore(run_directory.path / f"files-{self.taskmanager_id}")
+        self._copies = run_directory.path / f"copies-{self.taskmanager_id}"  # of snapshots, by job
         self._keys = keys
         self._echo_output = echo_output
         self._start_fork_server = fork_server
@@ -303,6 +305,7 @@ class TaskManagerServer:
                     self._store_file(effect)
                 case DropFiles(job_id):
                     self._files.drop(job_id)
+                    remove_aside(self._copies / job_id)
                 case GiveUp(refused):
                     raise refusal(refused)
                 case Log():
@@ -356,6 +359,7 @@ class TaskManagerServer:
             external_resources=order.external,
             run_dir=str(self._run_directory.path),
             files_dir=str(self._files.directory_of(order.job_id)),
+            copies_dir=str(self._copies / order.job_id),
         )
         if not self._fork_server.fork(boot):
             # Its death is reported next, with every allocation that is living then, this one included.
@@ -394,6 +398,7 @@ class TaskManagerServer:
         self._workers.close()
         self._waker.close()
         self._files.close()
+        shutil.rmtree(self._copies, ignore_errors=True)
 
 
 def run_taskmanager(

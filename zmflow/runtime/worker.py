@@ -61,6 +61,7 @@ from zmflow.protocol.messages import (
 )
 from zmflow.protocol.resources import size_text
 from zmflow.runtime.channels import LocalChannel, RemoteChannel
+from zmflow.runtime.checkpoints.local_copies import remove_superseded
 from zmflow.runtime.collect_sinks import CollectSinks
 from zmflow.runtime.network import DataPlane
 from zmflow.runtime.outbox import Outbox
@@ -100,6 +101,7 @@ class SlotWorker:
         self.host = boot.host
         self.run_dir = boot.run_dir or tempfile.gettempdir()
         self.state_dir = str(worker_directory(self.run_dir, boot.allocation_id))
+        self.copies_dir = boot.copies_dir
         self.external_resources: Mapping[str, Sequence[int]] = boot.external_resources
         self.cached_files: Mapping[str, str] = {}  # of the job, by name: where they are
         self._boot = boot
@@ -216,6 +218,8 @@ class SlotWorker:
         elif isinstance(message, NotifyCheckpoint):
             for task in self._tasks.values():
                 task.checkpoint(message)
+            if self.copies_dir:
+                remove_superseded(self.copies_dir, message)
             if message.completed:
                 self._sources.completed(message.checkpoint_id)
         elif isinstance(message, SnapshotCoordinator):

@@ -34,3 +34,4 @@ class WorkerBoot(msgspec.Struct, frozen=True):
     external_resources: dict[str, list[int]] = {}  # pieces of named resources that are this slot's
     run_dir: str = ""  # for files that end with the worker; "" for the system's directory of such files
     files_dir: str = ""  # where the TaskManager puts the files of the job
+    copies_dir: str = ""  # for copies of the job's snapshots, which the next worker may read; "" for none

@@ -7,11 +7,11 @@ chooses it by ``state.backend.type``. ``zmflow.testing.state_backend_tests`` say
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar, overload
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar, overload
 
-from zmflow.errors import ConfigurationError
+from zmflow.errors import ConfigurationError, StateError
 from zmflow.plugins import load_plugin
 from zmflow.state.chunks import KeyedChunk, chunks_of_group
 from zmflow.state.descriptors import (
@@ -30,6 +30,7 @@ from zmflow.state.keyed_states import (
     KeyedState,
     KeyedValueState,
 )
+from zmflow.state.native_files import FrozenFiles, NativeRestore
 from zmflow.state.snapshots import KeyGroupSnapshot
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "NO_KEY_GROUP",
     "BackendContext",
     "Capabilities",
+    "Frozen",
     "FrozenState",
     "KeyedStateBackend",
     "load_state_backend",
@@ -68,10 +70,12 @@ class Capabilities:
     Args:
         ttl: state can expire. A backend that cannot refuses descriptors that ask for it.
         copies_values: values are kept as copies: changing one in place changes no state.
+        native_files: it can be frozen to files and restored from them: checkpoints may be incremental.
     """
 
     ttl: bool = True
     copies_values: bool = False
+    native_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,10 @@ class FrozenState(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give it back; called once or more often, also where it was not read."""
+
+
+Frozen: TypeAlias = FrozenState | FrozenFiles
+"""State of one moment, to be read, or in files."""
 
 
 class KeyedStateBackend(ABC):
@@ -219,6 +227,24 @@ class KeyedStateBackend(ABC):
         None: it is asked for by ``chunks``, before the task goes on.
         """
         return None
+
+    def freeze_files(self) -> FrozenFiles | None:
+        """The same as files, for an incremental checkpoint. None: ``freeze`` is asked instead."""
+        return None
+
+    def restore_files(self, parts: Sequence[NativeRestore]) -> None:  # noqa: ARG002 - of the interface
+        """Hold what these files say of the key groups of this backend. Called once, before anything else.
+
+        A single part with exactly these key groups is gone on with as it is, and told so: its next files are
+        more of the same. Of others the entries in range are copied.
+
+        Raises:
+            StateError: they are damaged, or cannot be opened here.
+        """
+        raise StateError(
+            f"{type(self).__name__} has no files to be restored from.",
+            hint="Restore from a savepoint: any backend can read it.",
+        )
 
     def close(self) -> None:  # noqa: B027 - may be left as it is
         """Called once, at the end: give back what the backend holds outside this process."""

@@ -39,6 +39,7 @@ __all__ = [
     "join_location",
     "open_storage",
     "parse_name",
+    "shared_location",
     "storage_failure",
     "validate_location",
 ]
@@ -56,6 +57,10 @@ SHARED = "../shared/"
 
 UNFINISHED = ".unfinished"
 """What no name ends in: a storage may call files so that are being written."""
+
+FETCH_SIZE_BYTES = 8 * 2**20
+"""Files are fetched in pieces of this size: the part size of object stores, and little beside a slot's
+memory."""
 
 Operation: TypeAlias = Literal["write", "read", "delete", "list"]
 
@@ -106,6 +111,22 @@ class CheckpointStorage(ABC):
             CheckpointFileMissingError: there is no such file.
             CheckpointStorageError: the file is shorter than that, or cannot be read.
         """
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Let a file of this machine hold what a file of the storage holds. Nobody may change it: it may be
+        the same file. There must be none of this name.
+
+        Raises:
+            CheckpointFileMissingError: there is no such file.
+            CheckpointStorageError: it cannot be read, or the other one cannot be written.
+        """
+        size = self.size(name)
+        try:
+            with path.open("xb") as file:  # never into what may be linked to
+                for offset in range(0, size, FETCH_SIZE_BYTES):
+                    file.write(self.read(name, offset, min(FETCH_SIZE_BYTES, size - offset)))
+        except OSError as error:
+            raise storage_failure("write", str(path), error.strerror or type(error).__name__) from error
 
     @abstractmethod
     def size(self, name: str) -> int:
@@ -263,6 +284,18 @@ def join_location(base: str, *parts: str) -> str:
         return validate_location("/".join((base, *parts)))
     address, mark, query = base.partition("?")
     return validate_location("/".join((address, *parts)) + mark + query)
+
+
+def shared_location(location: str) -> str:
+    """Where the shared files of a location are, as a location.
+
+    >>> shared_location("/mnt/checkpoints/a1b2/chk-7")
+    '/mnt/checkpoints/a1b2/shared'
+    >>> shared_location("s3://bucket/a1b2/chk-7?region=eu-north-1")
+    's3://bucket/a1b2/shared?region=eu-north-1'
+    """
+    address, mark, query = (location, "", "") if location.startswith("/") else location.partition("?")
+    return join_location(address.rpartition("/")[0] + mark + query, "shared")
 
 
 def parse_name(name: str) -> tuple[bool, str]:

@@ -35,6 +35,7 @@ from zmflow.state.checkpoint_storage import CheckpointStorage, absolute_location
 from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
 from zmflow.state.descriptors import StateKind
 from zmflow.state.keys import key_group, key_group_range, owner_of_group
+from zmflow.state.native_chunks import native_chunks
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
 from zmflow.state.snapshot_contents import OperatorContents, SnapshotContents, contents_of
 from zmflow.state.snapshot_files import SnapshotFiles, open_state_file
@@ -86,15 +87,21 @@ class SnapshotReader:
             state: the name of the state; timers and what operators keep themselves have names, too.
 
         Raises:
+            ConfigurationError: it is in files of a state backend that is not installed here.
             StateError: there is no such operator or state, or it is damaged.
         """
         found = self.contents.operator(operator)
         if not any(s.name == state and s.key_groups for s in found.states):
             raise self._unknown(found, state)
         for reader in self._files_of(found):
-            for chunk in reader.keyed(found.operator_id, range(found.max_parallelism), found.max_parallelism):
+            for chunk in self._chunks(reader, found):
                 if chunk.name == state:
                     yield from self._entries(chunk)
+
+    def _chunks(self, reader: StateFileReader, of: OperatorContents) -> Iterator[KeyedChunk]:
+        yield from reader.keyed(of.operator_id, range(of.max_parallelism), of.max_parallelism)
+        for manifest in reader.native(of.operator_id):
+            yield from native_chunks(manifest, self.files.storage, of.max_parallelism)
 
     def keyed_state(self, operator: str, state: str) -> Iterator[tuple[Any, Any]]:
         """What every key has in a state: pairs of key and value. As ``keyed_entries``, without windows."""
@@ -313,7 +320,7 @@ def _rewritten(
     before = [None] * vertex.parallelism if base is None else _readers(vertex, base)
     files: list[StateFile | None] = []
     for subtask, reader in enumerate(before):
-        kept = PickledState([]) if reader is None else reader.copied(replaced)
+        kept = PickledState([]) if reader is None or base is None else _copied(reader, base, vertex, replaced)
         fresh = pickle_state(
             OperatorSnapshot(o.record.operator_id, o.keyed[subtask], o.operator[subtask]) for o in operators
         )
@@ -339,6 +346,26 @@ def _stored(
     if size < settings[INLINE_THRESHOLD]:
         return StateFile("", size, b"".join(parts), state.has_union)
     return StateFile(path, storage.write(path, parts), b"", state.has_union)
+
+
+def _copied(
+    reader: StateFileReader, base: SnapshotFiles, vertex: VertexRecord, replaced: set[tuple[str, str]]
+) -> PickledState:
+    """A state file as it is, without some states. What is in files of a backend becomes readable for all."""
+    read = [
+        OperatorSnapshot(
+            operator_id,
+            [
+                chunk
+                for manifest in reader.native(operator_id)
+                for chunk in native_chunks(manifest, base.storage, vertex.max_parallelism)
+                if (operator_id, chunk.name) not in replaced
+            ],
+            [],
+        )
+        for operator_id in reader.operators
+    ]
+    return reader.copied(replaced).with_more(pickle_state(read))
 
 
 def _readers(vertex: VertexRecord, base: SnapshotFiles) -> list[StateFileReader | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zmflow.errors import StateError
+from zmflow.state.native_files import NATIVE, NativeManifest
 from zmflow.state.snapshot_files import SnapshotFiles
 
 __all__ = ["OperatorContents", "SnapshotContents", "StateContents", "contents_of"]
@@ -19,7 +20,8 @@ class StateContents:
 
     Args:
         kind: what it is: value, list, map, timers, operator.split, ...
-        entries: how many: keys, or keys and namespaces; elements of operator state.
+        entries: how many: keys, or keys and namespaces; elements of operator state. -1: it is in files of a
+            state backend, which have to be opened to know.
         size_bytes: as it is stored.
         key_groups: how many of them its chunks cover; 0 for operator state.
         namespaced: whether each key has several, one for each window.
@@ -69,6 +71,7 @@ class SnapshotContents:
     triggered_wall_ms: int
     size_bytes: int
     operators: list[OperatorContents]
+    written_bytes: int = 0  # for this one; the rest is in files of earlier ones
 
     def operator(self, wanted: str) -> OperatorContents:
         """The operator with this uid, id or name.
@@ -103,7 +106,11 @@ def contents_of(files: SnapshotFiles) -> SnapshotContents:
         for reader in files.files(vertex):
             for operator_id, chunks in reader.operators.items():
                 states = found.setdefault(operator_id, {})
+                for manifest in reader.native(operator_id):
+                    _add_native(states, manifest)
                 for chunk in chunks:
+                    if chunk.kind == NATIVE:
+                        continue
                     groups = 0 if chunk.first_group < 0 else chunk.last_group - chunk.first_group + 1
                     before = states.get((chunk.kind, chunk.name))
                     states[chunk.kind, chunk.name] = StateContents(
@@ -140,4 +147,27 @@ def contents_of(files: SnapshotFiles) -> SnapshotContents:
         meta.triggered_wall_ms,
         meta.state_bytes,
         operators,
+        meta.written_bytes,
+    )
+
+
+def _add_native(states: dict[tuple[str, str], StateContents], manifest: NativeManifest) -> None:
+    """What the files of one old subtask hold: their size is all that is known without opening them."""
+    groups = len(manifest.key_groups)
+    for state in manifest.states:
+        before = states.get((state.kind, state.name))
+        covered = groups + (before.key_groups if before else 0)
+        states[state.kind, state.name] = StateContents(
+            state.name, state.kind, -1, 0, covered, state.namespaced, state.timed
+        )
+    size = sum(file.size_bytes for file in manifest.shared) + sum(map(len, manifest.own.values()))
+    before = states.get((NATIVE, manifest.format))
+    states[NATIVE, manifest.format] = StateContents(
+        f"{manifest.format} files",
+        NATIVE,
+        len(manifest.shared) + (before.entries if before else 0),
+        size + (before.size_bytes if before else 0),
+        groups + (before.key_groups if before else 0),
+        False,
+        False,
     )

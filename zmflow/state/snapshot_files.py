@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from zmflow.config import Settings
 from zmflow.errors import CheckpointFileMissingError, StateError
@@ -13,17 +15,20 @@ from zmflow.protocol.checkpoint_metadata import (
     decode_metadata,
 )
 from zmflow.protocol.checkpoints import StateFile
-from zmflow.state.checkpoint_storage import CheckpointStorage, open_storage, parse_name
+from zmflow.state.checkpoint_storage import SHARED, CheckpointStorage, open_storage, shared_location
 from zmflow.state.state_file import StateFileReader
 
 __all__ = ["SnapshotFiles", "open_state_file"]
 
 
-def open_state_file(file: StateFile, storage: CheckpointStorage | None) -> StateFileReader:
+def open_state_file(
+    file: StateFile, storage: CheckpointStorage | None, copy: Path | None = None
+) -> StateFileReader:
     """A reader of a state file of a checkpoint.
 
     Args:
         storage: of the checkpoint's location; not needed for state that is inline.
+        copy: a file of this machine with the same content, which is read as long as that works.
     """
     if not file.path:
         data = file.inline
@@ -32,11 +37,17 @@ def open_state_file(file: StateFile, storage: CheckpointStorage | None) -> State
         )
     assert storage is not None, "a file of a checkpoint without a location"
     path = file.path
-    return StateFileReader(
-        lambda offset, size: storage.read(path, offset, size),
-        file.size_bytes,
-        f"{storage.location}/{path}",
-    )
+
+    def read(offset: int, size: int) -> bytes:
+        if copy is not None:
+            with suppress(OSError), copy.open("rb") as content:
+                content.seek(offset)
+                data = content.read(size)
+                if len(data) == size:
+                    return data
+        return storage.read(path, offset, size)
+
+    return StateFileReader(read, file.size_bytes, f"{storage.location}/{path}")
 
 
 class SnapshotFiles:
@@ -52,6 +63,7 @@ class SnapshotFiles:
 
     def __init__(self, location: str, settings: Settings) -> None:
         location = location.removesuffix(f"/{METADATA_NAME}")
+        self._settings = settings
         self.storage = open_storage(location, settings)
         try:
             data = self.storage.read(METADATA_NAME)
@@ -86,29 +98,33 @@ class SnapshotFiles:
             CheckpointFileMissingError: one is not there.
             StateError: one has another size.
         """
-        sizes: dict[str, int] | None = None
+        own: dict[str, int] | None = None
+        shared: dict[str, int] | None = None
         for vertex in self.metadata.vertices:
             for file in (*vertex.subtasks, *vertex.in_flight):
-                if file is None or not file.path:
-                    continue
-                if parse_name(file.path)[0]:
-                    found: int | None = self.storage.size(file.path)
-                else:
-                    sizes = dict(self.storage.list()) if sizes is None else sizes
-                    found = sizes.get(file.path)
-                place = f"{self.location}/{file.path}"
-                if found is None:
-                    raise CheckpointFileMissingError(
-                        "A file of the snapshot is missing.",
-                        detail=f"{place}, state of {vertex.name}.",
-                        hint="Begin from another one.",
-                    )
-                if found != file.size_bytes:
-                    raise StateError(
-                        f"The state file {place} is damaged.",
-                        detail=f"It has {found} bytes, and had {file.size_bytes}.",
-                        hint="Begin from another one.",
-                    )
+                if file is not None and file.path:
+                    own = dict(self.storage.list()) if own is None else own
+                    self._check_size(file.path, file.size_bytes, own, vertex)
+                for each in file.shared if file is not None else ():
+                    if shared is None:
+                        shared = dict(open_storage(shared_location(self.location), self._settings).list())
+                    self._check_size(SHARED + each.name, each.size_bytes, shared, vertex)
+
+    def _check_size(self, name: str, size_bytes: int, sizes: Mapping[str, int], vertex: VertexRecord) -> None:
+        found = sizes.get(name.removeprefix(SHARED))
+        place = f"{self.location}/{name}"
+        if found is None:
+            raise CheckpointFileMissingError(
+                "A file of the snapshot is missing.",
+                detail=f"{place}, state of {vertex.name}.",
+                hint="Begin from another one.",
+            )
+        if found != size_bytes:
+            raise StateError(
+                f"The state file {place} is damaged.",
+                detail=f"It has {found} bytes, and had {size_bytes}.",
+                hint="Begin from another one.",
+            )
 
     def stateful_operators(self) -> set[str]:
         """The ids of the operators that have state, be it that of a split enumerator.

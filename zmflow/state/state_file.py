@@ -7,6 +7,8 @@ Layout, numbers little endian::
     index: MessagePack of ``StateIndex``
     footer: offset of the index u64 | its size u32 | its xxh64 u64 | magic
 
+A chunk of kind ``native`` is the MessagePack of ``NativeManifest``: state that is in files of its backend.
+
 The index names every chunk: its operator, state, kind, key groups, entries, sizes and checksum. So a tool can
 list what a checkpoint holds without the program's classes, and a restored subtask reads the chunks of its
 key groups and no others.
@@ -28,10 +30,17 @@ import xxhash
 
 from zmflow.errors import StateError
 from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
+from zmflow.state.native_files import (
+    NATIVE,
+    FrozenFiles,
+    NativeManifest,
+    decode_manifest,
+    encode_manifest,
+)
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
 
 if TYPE_CHECKING:
-    from zmflow.state.backend import FrozenState
+    from zmflow.state.backend import Frozen
 
 __all__ = [
     "ChunkEntry",
@@ -112,7 +121,7 @@ class PickledState:
     def __init__(
         self,
         operators: Sequence[tuple[str, list[_Raw]]],
-        frozen: Sequence[tuple[str, FrozenState]] = (),
+        frozen: Sequence[tuple[str, Frozen]] = (),
     ) -> None:
         self._operators = operators
         self._frozen = frozen
@@ -121,6 +130,11 @@ class PickledState:
     def empty(self) -> bool:
         """Whether there is no state at all."""
         return not self._frozen and not any(chunks for _, chunks in self._operators)
+
+    @property
+    def native(self) -> list[tuple[str, FrozenFiles]]:
+        """By operator id, what is frozen in files: to be stored before ``parts`` is called."""
+        return [(id_, frozen) for id_, frozen in self._frozen if isinstance(frozen, FrozenFiles)]
 
     def close(self) -> None:
         """Give back what is frozen."""
@@ -174,12 +188,16 @@ class PickledState:
             for chunk in chunks:
                 yield operator_id, chunk
         for operator_id, frozen in self._frozen:
+            if isinstance(frozen, FrozenFiles):
+                assert frozen.manifest is not None, "its files are not stored"
+                yield operator_id, _native(frozen.manifest)
+                continue
             for keyed in frozen.chunks():
                 yield operator_id, _keyed(keyed)
 
 
 def pickle_state(
-    operators: Iterable[OperatorSnapshot], frozen: Sequence[tuple[str, FrozenState]] = ()
+    operators: Iterable[OperatorSnapshot], frozen: Sequence[tuple[str, Frozen]] = ()
 ) -> PickledState:
     """Pickle the state of a subtask: what the program does to its objects afterwards changes nothing.
 
@@ -215,6 +233,12 @@ def _keyed(chunk: KeyedChunk) -> _Raw:
         ),
         data,
     )
+
+
+def _native(manifest: NativeManifest) -> _Raw:
+    data = encode_manifest(manifest)
+    groups = (manifest.first_group, manifest.last_group)
+    return _Raw(ChunkEntry(manifest.format, NATIVE, *groups, 0, False, False, 0, 0, len(data), 0), data)
 
 
 def _operator(state: OperatorStateSnapshot) -> _Raw:
@@ -318,10 +342,20 @@ class StateFileReader:
         ]
 
     def keyed(self, operator_id: str, groups: range, max_parallelism: int) -> list[KeyedChunk]:
-        """What an operator kept for these key groups."""
+        """What an operator kept for these key groups, but for what is in the files of a backend."""
         return [
             self.chunk(entry).within(groups, max_parallelism)
             for entry in self.keyed_entries(operator_id, groups)
+            if entry.kind != NATIVE
+        ]
+
+    def native(self, operator_id: str, groups: range | None = None) -> list[NativeManifest]:
+        """What the files of backends are that hold state of an operator, for these key groups or for all."""
+        return [
+            decode_manifest(self._content(entry), self._where)
+            for entry in self.operators.get(operator_id, ())
+            if entry.kind == NATIVE
+            and (groups is None or (entry.first_group < groups.stop and entry.last_group >= groups.start))
         ]
 
     def chunk(self, entry: ChunkEntry) -> KeyedChunk:
@@ -348,7 +382,8 @@ class StateFileReader:
         ]
 
     def copied(self, without: Collection[tuple[str, str]] = ()) -> PickledState:
-        """All of it as it is, without knowing the classes of what is in it.
+        """All of it as it is, without knowing the classes of what is in it; but for what is in the files of a
+        backend.
 
         Args:
             without: pairs of operator and state that are left out.
@@ -360,7 +395,7 @@ class StateFileReader:
                     [
                         _Raw(entry, self._stored(entry))
                         for entry in entries
-                        if (operator_id, entry.name) not in without
+                        if (operator_id, entry.name) not in without and entry.kind != NATIVE
                     ],
                 )
                 for operator_id, entries in self.operators.items()
@@ -375,12 +410,16 @@ class StateFileReader:
             raise self._damaged(f"{_place_of(entry)}: the checksum is wrong")
         return stored
 
-    def _load(self, entry: ChunkEntry) -> Any:
+    def _content(self, entry: ChunkEntry) -> bytes:
         data = self._stored(entry)
         if entry.stored_bytes != entry.raw_bytes:
             if not 0 <= entry.raw_bytes <= CHUNK_SIZE_MAX_BYTES:
                 raise self._damaged(f"{_place_of(entry)}: {entry.raw_bytes} bytes")
             data = lz4.block.decompress(data, uncompressed_size=entry.raw_bytes)
+        return data
+
+    def _load(self, entry: ChunkEntry) -> Any:
+        data = self._content(entry)
         try:
             return pickle.loads(data)
         except Exception as error:

@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
 from zmflow.config import Settings
 from zmflow.errors import CheckpointFileMissingError, CheckpointStorageError
+from zmflow.state import checkpoint_storage
 from zmflow.state.checkpoint_storage import (
     API_VERSION,
     NAME_SIZE_MAX_BYTES,
@@ -294,6 +296,26 @@ class _DirectoryChecks(_AtomicityChecks):
         later.delete(["../shared/s1"])
         with pytest.raises(CheckpointFileMissingError):
             later.read("../shared/s1")
+
+    def test_files_are_fetched(
+        self, checkpoint: OpenCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """State backends open their files themselves: a task that is restored gets them onto its disk,
+        be they larger than a piece or empty. They outlive the original, and are never written over."""
+        monkeypatch.setattr(checkpoint_storage, "FETCH_SIZE_BYTES", 7)
+        storage = checkpoint("chk-1")
+        for name, content in (("../shared/s1", b"more than seven bytes"), ("../shared/s2", b"")):
+            storage.write(name, [content])
+            path = tmp_path / name.rpartition("/")[2]
+            storage.fetch(name, path)
+            storage.delete([name])
+            assert path.read_bytes() == content
+        with pytest.raises(CheckpointFileMissingError):
+            storage.fetch("../shared/s1", tmp_path / "missing")
+        storage.write("../shared/s1", [b"new"])
+        with pytest.raises(CheckpointStorageError):
+            storage.fetch("../shared/s1", tmp_path / "s1")
+        assert (tmp_path / "s1").read_bytes() == b"more than seven bytes"
 
     def test_files_are_listed_by_name(self, storage: CheckpointStorage) -> None:
         """With their sizes; a location that does not exist has none."""

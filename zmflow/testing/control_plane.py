@@ -90,6 +90,7 @@ class ScriptedTaskManager:
     started: int = 0
     stored: list[tuple[str, str]] = field(default_factory=list)  # job and file name, each time one is written
     files: dict[str, set[str]] = field(default_factory=dict)  # digests of each job, as long as they are there
+    dropped: list[str] = field(default_factory=list)  # jobs of which nothing is to be left
     cut: bool = False
 
 
@@ -396,7 +397,8 @@ class ControlPlane:
                 tm.stored.append((effect.job_id, effect.file.name))
                 tm.files.setdefault(effect.job_id, set()).add(effect.file.digest)
             elif isinstance(effect, DropFiles):
-                del tm.files[effect.job_id]
+                tm.files.pop(effect.job_id, None)
+                tm.dropped.append(effect.job_id)
             elif isinstance(effect, GiveUp):
                 tm.given_up.append(effect)
             elif isinstance(effect, Log):

@@ -5,11 +5,19 @@ from __future__ import annotations
 import copy
 import itertools
 import operator
+import tempfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from zmflow.state.descriptors import (
     AggregatingStateDescriptor,
@@ -24,6 +32,7 @@ from zmflow.state.keys import key_group
 from zmflow.state.snapshots import KeyGroupSnapshot
 from zmflow.state.ttl import StateTtlConfig
 from zmflow.testing.state_backend_checks import MAX_PARALLELISM, MakeBackend, VirtualClock
+from zmflow.testing.state_backend_file_checks import StoredBackends
 
 __all__ = ["Average", "check_random_use"]
 
@@ -324,6 +333,17 @@ class _BackendMachine(RuleBasedStateMachine):
         self._open()
         for snapshot in snapshots:
             self._backend.restore(snapshot.group, snapshot)
+
+    @precondition(lambda self: self._backend.capabilities.native_files)
+    @rule()
+    def start_from_files(self) -> None:
+        """A new backend goes on with the files of the old one, be there any."""
+        with tempfile.TemporaryDirectory() as directory:
+            stored = StoredBackends(Path(directory)).take(self._backend)
+            self._backend.close()
+            self._open()
+            if stored is not None:
+                self._backend.restore_files([stored])
 
     def teardown(self) -> None:
         """In the end everything is where it should be."""

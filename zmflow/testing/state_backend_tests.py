@@ -30,6 +30,7 @@ from zmflow.state.descriptors import (
 )
 from zmflow.state.keys import UnsupportedKeyError, key_group
 from zmflow.testing.state_backend_checks import MAX_PARALLELISM, MakeBackend, VirtualClock, holding
+from zmflow.testing.state_backend_file_checks import NativeFileChecks
 from zmflow.testing.state_backend_machine import Average, check_random_use
 from zmflow.testing.state_backend_snapshot_checks import SnapshotChecks
 from zmflow.testing.state_backend_ttl_checks import TtlChecks
@@ -37,7 +38,7 @@ from zmflow.testing.state_backend_ttl_checks import TtlChecks
 __all__ = ["StateBackendTests"]
 
 
-class _KindChecks(SnapshotChecks, TtlChecks):
+class _KindChecks(SnapshotChecks, TtlChecks, NativeFileChecks):
     """The five kinds of state, of one key after the other."""
 
     def test_what_it_is_is_declared(self, backend: KeyedStateBackend) -> None:

@@ -10,7 +10,8 @@ change is kept depends on what is in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 from zmflow.errors import StateError
@@ -18,8 +19,9 @@ from zmflow.state.backend import API_VERSION, BackendContext, Capabilities, Froz
 from zmflow.state.descriptors import StateDescriptor, StateKind
 from zmflow.state.keyed_states import KeyedState
 from zmflow.state.keys import key_group
+from zmflow.state.native_files import FrozenFiles, NativeManifest, NativeRestore
 from zmflow.state.snapshots import KeyGroupSnapshot, StateSnapshot
-from zmflow_state_rocksdb.database import Database
+from zmflow_state_rocksdb.database import Database, open_files, scan
 from zmflow_state_rocksdb.encoding import PREFIX
 from zmflow_state_rocksdb.frozen import FrozenDatabase
 from zmflow_state_rocksdb.hot_lists import HotLists
@@ -27,6 +29,7 @@ from zmflow_state_rocksdb.hot_maps import HotMaps
 from zmflow_state_rocksdb.hot_values import HotValues
 from zmflow_state_rocksdb.layout import StateLayout
 from zmflow_state_rocksdb.memory import SlotMemory
+from zmflow_state_rocksdb.native import described, frozen_files, layouts_of
 from zmflow_state_rocksdb.states import state_of
 from zmflow_state_rocksdb.sweep import SweptExpiry
 from zmflow_state_rocksdb.table import StateTable, TableHome
@@ -54,7 +57,7 @@ class RocksDBKeyedStateBackend(KeyedStateBackend):
     """
 
     api_version = API_VERSION
-    capabilities = Capabilities(ttl=True, copies_values=False)
+    capabilities = Capabilities(ttl=True, copies_values=False, native_files=True)
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class RocksDBKeyedStateBackend(KeyedStateBackend):
         super().__init__(max_parallelism, key_groups, processing_time)
         context = context or BackendContext("")
         self._memory: SlotMemory | None = SlotMemory.acquire(self, context.memory_bytes)
+        self._directory = context.directory
         self._database = Database(context.directory, self._memory)
         self._known_keys: dict[Any, int] = {}
         self._tables: dict[tuple[str, bool], StateTable] = {}
@@ -162,6 +166,51 @@ class RocksDBKeyedStateBackend(KeyedStateBackend):
         }
         reader = self._database.snapshot() if self._database.is_open else None
         return FrozenDatabase(reader, layouts)
+
+    def freeze_files(self) -> FrozenFiles | None:
+        for table in self._tables.values():
+            table.flush()
+        if not self._database.is_open:
+            return None
+        states = [(table.layout, bool(table.timed)) for table in self._tables.values()]
+        return frozen_files(self._database, self.key_groups, states, next(self._home.sequence))
+
+    def restore_files(self, parts: Sequence[NativeRestore]) -> None:
+        descriptions = [described(part.manifest) for part in parts]
+        self._home.sequence = itertools.count(max(each.sequence for each in descriptions))
+        if len(parts) == 1 and parts[0].manifest.key_groups == self.key_groups:
+            (part,) = parts
+            self._database.adopt(part.fetch)
+            for layout, timed in layouts_of(part.manifest):
+                table = self._table(layout.name, layout.kind, namespaced=layout.namespaced)
+                table.timed, table.stored = timed, True
+            part.adopted(self._database.identity)
+            return
+        assert self._memory is not None, "it is closed"
+        for part in parts:
+            with part.fetched(self._directory) as path:
+                rocks = open_files(path, self._memory, only_read=True)
+                try:
+                    self._copy(rocks, part.manifest)
+                finally:
+                    rocks.close()
+
+    def _copy(self, rocks: Any, manifest: NativeManifest) -> None:
+        """Take over what another database has of the key groups of this one."""
+        first, last = manifest.first_group, manifest.last_group
+        groups = range(max(first, self.key_groups.start), min(last + 1, self.key_groups.stop))
+        now = self.processing_time()
+        batch = self._database.batch()
+        for layout, timed in layouts_of(manifest):
+            table = self._table(layout.name, layout.kind, namespaced=layout.namespaced)
+            table.check_kind(layout.kind)
+            for group in groups:
+                for record in table.taken_over(layout, timed, group, scan(rocks, layout.group(group)), now):
+                    batch.put(*record)
+                    if batch.size_in_bytes() >= BATCH_SIZE_BYTES:
+                        self._database.write(batch)
+                        batch = self._database.batch()
+        self._database.write(batch)
 
     def restore(self, group: int, snapshot: KeyGroupSnapshot) -> None:
         if group not in self.key_groups:

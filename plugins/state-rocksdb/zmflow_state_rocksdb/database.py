@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from rocksdict import (
+    AccessType,
     BlockBasedOptions,
+    Checkpoint,
     DBCompressionType,
     Options,
     Rdict,
@@ -19,10 +21,10 @@ from rocksdict import (
     WriteOptions,
 )
 
-from zmflow.errors import StateError
+from zmflow.errors import RestoreError, StateError
 from zmflow_state_rocksdb.memory import SlotMemory
 
-__all__ = ["Database", "Reader", "after", "scan"]
+__all__ = ["Database", "Reader", "after", "open_files", "scan"]
 
 BLOOM_BITS_PER_KEY = 10
 """One in a hundred of the reads of keys that are not there looks into a file."""
@@ -125,6 +127,49 @@ class Database:
         snapshot: Reader = self._rocks.snapshot()
         return snapshot
 
+    @property
+    def identity(self) -> str:
+        """Different from that of every other database; only where it is open."""
+        assert self._path is not None
+        return self._path.name
+
+    def checkpoint(self) -> Path:
+        """A new directory that has what there is now: links to the files that never change, and the few
+        others. Only where it is open.
+
+        Raises:
+            StateError: the disk is full, or has another fault.
+        """
+        assert self._path is not None
+        directory = Path(tempfile.mkdtemp(prefix="checkpoint-", dir=self._path.parent))
+        try:
+            # What is unwritten goes into a file first: without a log it would be missing.
+            self._rocks.flush()
+            directory.rmdir()
+            Checkpoint(self._rocks).create_checkpoint(str(directory))
+        except Exception as error:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise StateError(
+                "The database for keyed state could not make a checkpoint.",
+                detail=f"{directory}: {error}",
+                hint=_HINT,
+            ) from error
+        return directory
+
+    def adopt(self, fill: Callable[[Path], None]) -> None:
+        """Open what somebody puts into the directory of the database. Nothing was written before.
+
+        Args:
+            fill: makes the directory.
+
+        Raises:
+            RestoreError: it cannot be opened.
+        """
+        path = self._new_path()
+        path.rmdir()
+        fill(path)
+        self._rocks = open_files(path, self._memory)
+
     def close(self) -> None:
         """Forget everything, and remove the files."""
         rocks, self._rocks = self._rocks, None
@@ -137,10 +182,7 @@ class Database:
     def _opened(self) -> Any:
         if self._rocks is None:
             try:
-                if self._directory:
-                    Path(self._directory).mkdir(parents=True, exist_ok=True)
-                self._path = Path(tempfile.mkdtemp(prefix="rocksdb-", dir=self._directory or None))
-                self._rocks = Rdict(str(self._path), _options(self._memory))
+                self._rocks = Rdict(str(self._new_path()), _options(self._memory))
             except Exception as error:
                 raise StateError(
                     "The database for keyed state could not be opened.",
@@ -148,6 +190,29 @@ class Database:
                     hint=_HINT,
                 ) from error
         return self._rocks
+
+    def _new_path(self) -> Path:
+        if self._directory:
+            Path(self._directory).mkdir(parents=True, exist_ok=True)
+        self._path = Path(tempfile.mkdtemp(prefix="rocksdb-", dir=self._directory or None))
+        return self._path
+
+
+def open_files(path: Path, memory: SlotMemory, *, only_read: bool = False) -> Any:
+    """The database whose files are in a directory.
+
+    Raises:
+        RestoreError: they are damaged, or of a version that cannot be read.
+    """
+    access = AccessType.read_only() if only_read else AccessType.read_write()
+    try:
+        return Rdict(str(path), _options(memory), access_type=access)
+    except Exception as error:
+        raise RestoreError(
+            "The database in the checkpoint cannot be opened.",
+            detail=str(error),
+            hint="Use an older checkpoint.",
+        ) from error
 
 
 def _options(memory: SlotMemory) -> Options:

@@ -125,6 +125,32 @@ class StateTable(ABC):
         self, batch: WriteBatch, group: int, entry: tuple[Any, Any, Any], timed: bool, now: int
     ) -> None:
         """Write an entry of a snapshot."""
+        for record, value in self._records(group, entry, timed, now):
+            batch.put(record, value)
+
+    def taken_over(
+        self, layout: StateLayout, timed: bool, group: int, records: Iterator[tuple[bytes, bytes]], now: int
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """What records of the same state in another database are in this one.
+
+        Args:
+            layout: of the state there.
+            timed: whether it expires there.
+        """
+        self.timed = timed if self.timed is None else self.timed
+        if self.timed == timed:
+            prefix = self.layout.group(group)
+            for record, value in records:
+                self.stored = True
+                yield prefix + record[len(prefix) :], value
+            return
+        for key, namespace, held, _ in layout.entries(records):
+            yield from self._records(group, (key, namespace, held), timed, now)
+
+    def _records(
+        self, group: int, entry: tuple[Any, Any, Any], timed: bool, now: int
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The records of an entry of a snapshot."""
         key, namespace, held = entry
         if self.timed is None:
             self.timed = timed
@@ -132,9 +158,8 @@ class StateTable(ABC):
             held = without_times(self.layout.kind, held)
         elif self.timed and not timed:
             held = with_times(self.layout.kind, held, now)
-        for record, value in self.layout.records(group, key, namespace, held, next(self.home.sequence)):
-            batch.put(record, value)
         self.stored = True
+        yield from self.layout.records(group, key, namespace, held, next(self.home.sequence))
 
     def _rewrite(self, timed: bool, now: int) -> None:
         """What was restored had expiry where the state has none now, or the other way round."""

@@ -103,3 +103,15 @@ def test_files_of_a_job_that_never_ran_there_go_with_the_connection():
     cluster.to_taskmanager("tm-1", DropJobFiles(1, "j8"))
     cluster.disconnect("tm-1", noticed=True)
     assert tm.files == {}
+
+
+def test_copies_of_state_go_like_files():
+    """A job that keeps some has its TaskManagers told when it has ended, also where it has no files."""
+    without = msgspec.structs.replace(pipeline(1), files=[])
+    kept = {"execution.checkpointing.local-backup.enabled": "true"}
+    for settings, told in (({}, []), (kept, ["j1"])):
+        cluster = ControlPlane([1], behaviour=runs_on)
+        client = run(cluster, msgspec.structs.replace(without, settings=settings))
+        cluster.say(client, CancelJob(1, 2, "j1"))
+        cluster.settle()
+        assert cluster.taskmanagers["tm-1"].dropped == told

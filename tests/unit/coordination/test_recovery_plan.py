@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from zmflow.coordination.checkpoints.recovery_plan import RecoveryPlan, plan_recovery
+from zmflow.coordination.checkpoints.recovery_plan import RecoveryPlan, foreign_state, plan_recovery
 from zmflow.graph.job_graph import JobOperator, JobVertex
 from zmflow.protocol.checkpoint_metadata import CheckpointMetadata, OperatorRecord, VertexRecord
 from zmflow.protocol.checkpoints import StateFile
+from zmflow.state.native_files import foreign_files
 
 from .job_graphs import graph, vertex
 
@@ -50,6 +51,18 @@ def planned(
 def verdicts(plan: RecoveryPlan) -> dict[str, str]:
     """What becomes of each operator."""
     return {operator.name: operator.verdict for operator in plan.operators}
+
+
+def test_files_of_another_state_backend_are_refused():
+    """Whatever the operators are: only that backend can open them. What is canonical is anybody's."""
+    canonical = record("a")
+    native = msgspec.structs.replace(canonical, subtasks=[None, StateFile("f", 1, format="rocksdb")])
+    for held, backend, sentence in (
+        (canonical, "hashmap", ""),
+        (native, "rocksdb", ""),
+        (native, "hashmap", foreign_files("rocksdb", "hashmap")),
+    ):
+        assert foreign_state(CheckpointMetadata("j", "job", 1, "checkpoint", 0, [held]), backend) == sentence
 
 
 def test_operators_are_matched_wherever_they_are_chained():

@@ -9,6 +9,7 @@ from zmflow.protocol.checkpoints import (
     InFlightPart,
     InFlightRestore,
     OperatorRestore,
+    SharedFile,
     SnapshotMetrics,
     StateFile,
     SubtaskRestore,
@@ -72,7 +73,7 @@ _TASKMANAGER = m.TaskManagerStatus(
     _RESOURCES,
     m.ResourceProfile(500, 0, 0),
 )
-_FILE = StateFile("v1-0", 30_000, b"", True)
+_FILE = StateFile("v1-0", 30_000, b"", True, [SharedFile("v1-0-0-9-a-7.sst", 700, True)], "rocksdb", 2**63)
 _OPERATOR = OperatorRestore("o1", 2, [_FILE], [StateFile("", 5, b"state"), None], True)
 _METRICS = SnapshotMetrics(1, 2, 3, 4, 30_000, 20_000, True, 5)
 _CHECKPOINTS = CheckpointSummary(1000, 6, 2, 1, 1, 9, 1_700_000_000_300, 45, 30_000, "it was late", 4)

@@ -25,6 +25,7 @@ from zmflow.runtime.checkpoints.snapshot_writer import WRITING_MAX, SnapshotWrit
 from zmflow.state.backend import FrozenState
 from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
 from zmflow.state.keys import key_group
+from zmflow.state.native_files import FrozenFiles
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
 from zmflow.state.state_file import PickledState, StateFileReader, pickle_state
 
@@ -220,3 +221,22 @@ def test_a_chunk_of_many_groups_makes_restoring_wait_for_all(tmp_path: Path, wri
         "s": [("a", None, 1)],
         "t": [("a", None, 3)],
     }
+
+
+@pytest.mark.parametrize("fails", [".state", ".in-flight"])
+def test_native_files_of_a_snapshot_that_fails_are_taken_back(
+    written: Written, tmp_path: Path, fails: str
+) -> None:
+    """Nobody will hear of them: their checkpoint is given up, and others write them under other names."""
+    frozen_in = tmp_path / "frozen"
+    frozen_in.mkdir()
+    (frozen_in / "7.sst").write_bytes(NOISE)
+    frozen = FrozenFiles("rocksdb", "db", range(128), [], b"", frozen_in, [], ["7.sst"])
+    (tmp_path / "job" / "chk-1" / f"v1-0-0{fails}").mkdir(parents=True)  # where the file would be
+    pickled = [OperatorSnapshot("o", [chunk_of("large", "a", NOISE)], [])]
+    barrier = CheckpointBarrier(1, 0, location=str(tmp_path / "job" / "chk-1"))
+    state = pickle_state(pickled, [("o", frozen)])
+    written.writer.write(barrier, state, SnapshotMetrics(), pickle_state(pickled))
+    assert fails in written.declined().reason
+    assert list((tmp_path / "job" / "shared").iterdir()) == []
+    assert not frozen_in.exists()

@@ -50,6 +50,7 @@ class Environment:
 
     host = "here"
     state_dir = ""
+    copies_dir = ""
 
     def __init__(self) -> None:
         self.external_resources = {"gpu": [1, 3]}

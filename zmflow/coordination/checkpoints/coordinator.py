@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from zmflow.coordination.checkpoints.checkpoint_files import CheckpointFiles
 from zmflow.coordination.checkpoints.completed import CompletedCheckpoint, CompletedCheckpoints
 from zmflow.coordination.checkpoints.failures import failed_in_a_row, lateness
 from zmflow.coordination.checkpoints.history import CheckpointHistory
@@ -19,7 +20,7 @@ from zmflow.coordination.checkpoints.orders import CheckpointOrders
 from zmflow.coordination.checkpoints.pending import PendingCheckpoint
 from zmflow.coordination.checkpoints.restore_assignment import Restores
 from zmflow.coordination.checkpoints.settings import CheckpointSettings
-from zmflow.coordination.effects import DiscardCheckpoint, StoreCheckpoint
+from zmflow.coordination.effects import StoreCheckpoint
 from zmflow.coordination.execution_graph import Execution
 from zmflow.coordination.job_layout import JobLayout
 from zmflow.coordination.resource_manager import ResourceManager
@@ -75,6 +76,7 @@ class CheckpointCoordinator:
         self._pending: dict[int, PendingCheckpoint] = {}
         self._completed = CompletedCheckpoints(settings.retained)
         self._history = CheckpointHistory()
+        self._files = CheckpointFiles(job_id, self._history)
         self._restores = Restores()
         self._newest_id = 0
         self._failures_in_a_row = 0
@@ -280,7 +282,11 @@ class CheckpointCoordinator:
             or execution is None
             or not pending.acknowledge(message, execution.vertex_name, turn.now_ms)
         ):
-            self._too_late(turn, message)
+            self._too_late(turn, message, self._history.location_of(message.checkpoint_id))
+            return
+        if why := self._files.acknowledged(pending.location, message):
+            self._too_late(turn, message, pending.location)
+            self._abort(turn, pending, f"Of {execution.vertex_name}, {why}.")
             return
         if pending.tasks:
             return
@@ -302,15 +308,9 @@ class CheckpointCoordinator:
         executions = self._layout.executions.vertices[vertex]
         return all(e.state == "FINISHED" or e.attempt_id in self._awaiting for e in executions)
 
-    def _too_late(self, turn: Turn, message: CheckpointAcknowledged) -> None:
-        number = message.checkpoint_id
-        turn.tell(message.attempt_id, f"ignored its part of checkpoint {number}: not waited for")
-        location = self._history.location_of(number)
-        paths = tuple(
-            file.path for file in (message.state, message.in_flight) if file is not None and file.path
-        )
-        if location and paths:
-            turn.do(DiscardCheckpoint(self._job_id, location, paths))
+    def _too_late(self, turn: Turn, message: CheckpointAcknowledged, location: str) -> None:
+        turn.tell(message.attempt_id, f"ignored its part of checkpoint {message.checkpoint_id}")
+        self._files.too_late(turn, message, location)
 
     def declined(self, turn: Turn, message: CheckpointDeclined) -> None:
         """A task cannot take part."""
@@ -398,7 +398,7 @@ class CheckpointCoordinator:
                 self._abort(turn, older, f"Checkpoint {number} was complete before it.")
         owned = pending.kind == "checkpoint"
         for dropped in self._completed.add(CompletedCheckpoint(metadata, pending.location, owned)):
-            self._discard(turn, dropped.location)
+            self._files.drop(turn, dropped.checkpoint_id, dropped.location)
 
     def _abort(self, turn: Turn, pending: PendingCheckpoint, why: str, *, counted: bool = False) -> None:
         """Give a checkpoint up. ``counted``: it is a failure; above what is tolerated, the job's."""
@@ -412,7 +412,7 @@ class CheckpointCoordinator:
         if pending.request is not None:
             self._answers.append(CheckpointAnswer(pending.request, number, pending.location, why))
         self._orders.notify(turn, number, completed=False)
-        self._discard(turn, pending.location)
+        self._files.drop(turn, number, pending.location)
         if not counted:
             return
         turn.log("warning", f"Checkpoint {number} failed: {why}", job=self._job_id)
@@ -439,17 +439,10 @@ class CheckpointCoordinator:
         self.abort_all(turn, f"The job is {state}.")
         kept = self._completed.forget()
         for location in self._history.take_given_up():
-            self._discard(turn, location)
+            self._files.discard(turn, location)
         if not self._settings.keeps(state):
-            directory = [self._settings.directory] if self._newest_id else []
-            for location in [*(checkpoint.location for checkpoint in kept), *directory]:
-                self._discard(turn, location)
+            self._files.end(turn, kept, self._settings.directory if self._newest_id else "")
         self._history.forget_details()
-
-    def _discard(self, turn: Turn, location: str) -> None:
-        if location:
-            self._history.discarded(location)
-            turn.do(DiscardCheckpoint(self._job_id, location))
 
     # -- restores and checks ----------------------------------------------------------------------
 
@@ -460,6 +453,7 @@ class CheckpointCoordinator:
     def begin_from(self, checkpoint: CompletedCheckpoint) -> None:
         """The job, which has no checkpoint yet, begins from this one; its own have greater numbers."""
         self._completed.add(checkpoint)
+        self._files.claim(checkpoint)
         self._newest_id = checkpoint.checkpoint_id
 
     def reject_restored(self, turn: Turn, why: str) -> bool:
@@ -481,6 +475,7 @@ class CheckpointCoordinator:
 
     def check(self) -> None:
         """Whoever is waited for runs, and no more checkpoints are under way than may be."""
+        self._files.check()
         assert self._periodic_count <= self._settings.concurrent_max, list(self._pending)
         assert list(self._pending) == sorted(self._pending), "checkpoints begin in the order of their numbers"
         latest = self._completed.latest

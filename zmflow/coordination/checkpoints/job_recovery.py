@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from zmflow.config import Settings
 from zmflow.config.checkpoint_options import IGNORE_UNCLAIMED_STATE, RECOVERY_CLAIM_MODE, RECOVERY_PATH
+from zmflow.config.options import STATE_BACKEND
 from zmflow.coordination.checkpoints.completed import CompletedCheckpoint
-from zmflow.coordination.checkpoints.recovery_plan import RecoveryPlan, plan_recovery
+from zmflow.coordination.checkpoints.recovery_plan import RecoveryPlan, foreign_state, plan_recovery
 from zmflow.coordination.effects import CheckpointLoaded, LoadCheckpoint
 from zmflow.coordination.turn import Turn
 from zmflow.errors import JobGraphError
@@ -15,6 +16,7 @@ from zmflow.graph.job_graph import JobGraph
 from zmflow.ids import JobId
 from zmflow.protocol.messages import TaskFailure
 from zmflow.state.checkpoint_storage import validate_location
+from zmflow.state.native_files import TAKE_A_SAVEPOINT
 
 __all__ = ["JobRecovery", "RecoveredJob"]
 
@@ -46,6 +48,7 @@ class JobRecovery:
         self._graph = graph
         self._claims = settings[RECOVERY_CLAIM_MODE] == "CLAIM"
         self._drops = settings[IGNORE_UNCLAIMED_STATE]
+        self._backend = settings[STATE_BACKEND]
         path = settings[RECOVERY_PATH]
         if path and graph.runtime_mode == "BATCH":
             raise JobGraphError(
@@ -63,6 +66,10 @@ class JobRecovery:
         """It was read, or cannot be: the job as it begins, or why it fails."""
         if event.metadata is None:
             return TaskFailure("checkpoint", event.error, hint=event.hint)
+        if why := foreign_state(event.metadata, self._backend):
+            return TaskFailure(
+                "checkpoint", f"The job cannot begin from {self.location}: {why}", hint=TAKE_A_SAVEPOINT
+            )
         plan = plan_recovery(self._graph, event.metadata, event.stateful, drops=self._drops)
         if plan.having("refused"):
             return self._refusal(plan)

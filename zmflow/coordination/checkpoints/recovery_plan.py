@@ -16,13 +16,14 @@ import msgspec
 from zmflow.coordination.checkpoints.in_flight_assignment import homeless_records
 from zmflow.graph.job_graph import JobGraph, JobOperator, JobVertex
 from zmflow.protocol.checkpoint_metadata import CheckpointMetadata, OperatorRecord, VertexRecord
+from zmflow.state.native_files import foreign_files
 
 _HOMELESS = (
     " on an exchange that the job has not: nothing is on its way in a savepoint, "
     "or in a checkpoint whose barriers overtook nothing"
 )
 
-__all__ = ["OperatorPlan", "RecoveryPlan", "Verdict", "plan_recovery"]
+__all__ = ["OperatorPlan", "RecoveryPlan", "Verdict", "foreign_state", "plan_recovery"]
 
 Verdict: TypeAlias = Literal["restored", "new", "dropped", "refused"]
 """``new``: the snapshot has nothing of it. ``dropped``: the job has no such operator."""
@@ -63,6 +64,12 @@ class RecoveryPlan:
     def having(self, verdict: Verdict) -> list[OperatorPlan]:
         """The operators of which this becomes."""
         return [operator for operator in self.operators if operator.verdict == verdict]
+
+
+def foreign_state(metadata: CheckpointMetadata, backend: str) -> str:
+    """Why a job with this state backend cannot begin from a checkpoint at all; empty: it can."""
+    formats = sorted({file.format for file in metadata.files()})
+    return next(filter(None, (foreign_files(each, backend) for each in formats)), "")
 
 
 def plan_recovery(

@@ -14,7 +14,7 @@ from zmflow.coordination.checkpoints.in_flight_assignment import in_flight_of
 from zmflow.coordination.job_layout import JobLayout
 from zmflow.coordination.slots import Subtask
 from zmflow.graph.job_graph import JobVertex
-from zmflow.protocol.checkpoint_metadata import VertexRecord
+from zmflow.protocol.checkpoint_metadata import VertexRecord, without_shared
 from zmflow.protocol.checkpoints import InFlightRestore, OperatorRestore, StateFile, SubtaskRestore
 from zmflow.state.keys import key_group_range, owner_of_group
 
@@ -66,7 +66,7 @@ class Restores:
 def _records_by_operator(checkpoint: CompletedCheckpoint) -> dict[str, VertexRecord]:
     return {
         operator.operator_id: record
-        for record in checkpoint.metadata.vertices
+        for record in map(without_shared, checkpoint.metadata.vertices)
         for operator in record.operators
     }
 

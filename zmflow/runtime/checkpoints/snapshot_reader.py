@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from zmflow.config import Settings
+from zmflow.config.options import STATE_BACKEND
 from zmflow.errors import (
     CheckpointFileDamagedError,
     CheckpointFileMissingError,
@@ -13,10 +16,20 @@ from zmflow.errors import (
     StateError,
 )
 from zmflow.execution.operator_snapshots import RestoredOperator
+from zmflow.protocol.checkpoints import StateFile, SubtaskRestore
 from zmflow.protocol.messages import TaskDeployment
-from zmflow.state.checkpoint_storage import open_storage
+from zmflow.runtime.checkpoints.local_copies import LocalCopies
+from zmflow.state.checkpoint_storage import CheckpointStorage, open_storage
 from zmflow.state.chunks import STATE_KINDS, KeyedChunk
 from zmflow.state.keys import key_group_range
+from zmflow.state.native_files import (
+    NATIVE,
+    TAKE_A_SAVEPOINT,
+    Adopted,
+    NativeRestore,
+    StoredFile,
+    foreign_files,
+)
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot, redistribute
 from zmflow.state.snapshot_files import open_state_file
 from zmflow.state.state_file import ChunkEntry, StateFileReader
@@ -25,32 +38,78 @@ __all__ = ["read_restored"]
 
 
 def read_restored(
-    deployment: TaskDeployment, operator_id: str, settings: Settings
+    deployment: TaskDeployment,
+    operator_id: str,
+    settings: Settings,
+    adopted: Adopted | None = None,
+    copies: LocalCopies | None = None,
 ) -> RestoredOperator | None:
     """What an operator of a task goes on from; None where it begins anew.
+
+    Args:
+        adopted: called when its state backend goes on with native files of the checkpoint as they are.
+        copies: read in place of the checkpoint's files where they are whole; None: there are none.
 
     Raises:
         RestoreError: a file is missing or damaged, or holds what cannot be read.
         CheckpointStorageError: a file cannot be read now.
     """
     with _restoring():
-        return _read(deployment, operator_id, settings)
+        restore = deployment.restore
+        if restore is None or restore.finished:
+            return None
+        storage = open_storage(restore.location, settings) if restore.location else None
+        copies = copies or LocalCopies("", deployment, settings)
+        files = _Files(restore.checkpoint_id, storage, copies, adopted, settings[STATE_BACKEND])
+        return _read(deployment, restore, operator_id, files)
 
 
-def _read(deployment: TaskDeployment, operator_id: str, settings: Settings) -> RestoredOperator | None:
-    restore = deployment.restore
-    if restore is None or restore.finished:
-        return None
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Where the files of a checkpoint are: in its storage, and perhaps nearer."""
+
+    checkpoint_id: int
+    storage: CheckpointStorage | None
+    copies: LocalCopies
+    adopted: Adopted | None
+    backend: str
+
+    def open(self, file: StateFile) -> StateFileReader:
+        return open_state_file(file, self.storage, self.copies.find(self.checkpoint_id, file))
+
+    def native_parts(self, reader: StateFileReader, operator_id: str, groups: range) -> list[NativeRestore]:
+        """What of an operator's state is in files of its backend.
+
+        Raises:
+            RestoreError: they are another backend's.
+        """
+        parts = []
+        for manifest in reader.native(operator_id, groups):
+            if why := foreign_files(manifest.format, self.backend):
+                raise RestoreError(why, hint=TAKE_A_SAVEPOINT)
+            parts.append(NativeRestore(manifest, self.storage, self.adopted, self._fetch_copy))
+        return parts
+
+    def _fetch_copy(self, file: StoredFile, path: Path) -> bool:
+        return self.copies.fetch(self.checkpoint_id, file, path)
+
+
+def _read(
+    deployment: TaskDeployment, restore: SubtaskRestore, operator_id: str, files: _Files
+) -> RestoredOperator:
     of_operator = next((one for one in restore.operators if one.operator_id == operator_id), None)
     if of_operator is None:
         return RestoredOperator(restore.checkpoint_id)
     groups = key_group_range(deployment.subtask_index, deployment.max_parallelism, deployment.parallelism)
-    storage = open_storage(restore.location, settings) if restore.location else None
     keyed: list[KeyedChunk] = []
     later: dict[int, list[tuple[StateFileReader, ChunkEntry]]] = {}
+    native: list[NativeRestore] = []
     for file in of_operator.keyed:
-        reader = open_state_file(file, storage)
+        reader = files.open(file)
+        native += files.native_parts(reader, operator_id, groups)
         for entry in reader.keyed_entries(operator_id, groups):
+            if entry.kind == NATIVE:
+                continue
             if entry.kind in STATE_KINDS and entry.first_group == entry.last_group:
                 later.setdefault(entry.first_group, []).append((reader, entry))
             else:
@@ -61,8 +120,7 @@ def _read(deployment: TaskDeployment, operator_id: str, settings: Settings) -> R
         keyed += [chunk for chunks in by_group for chunk in chunks]
         by_group = _ByGroup(())
     held: list[list[OperatorStateSnapshot]] = [
-        [] if file is None else open_state_file(file, storage).operator(operator_id)
-        for file in of_operator.operator
+        [] if file is None else files.open(file).operator(operator_id) for file in of_operator.operator
     ]
     if of_operator.own:
         operator = [state for states in held for state in states]
@@ -74,7 +132,7 @@ def _read(deployment: TaskDeployment, operator_id: str, settings: Settings) -> R
         operator += redistribute(everybodys, deployment.parallelism)[deployment.subtask_index]
     else:
         operator = redistribute(held, deployment.parallelism)[deployment.subtask_index]
-    return RestoredOperator(restore.checkpoint_id, keyed, operator, by_group)
+    return RestoredOperator(restore.checkpoint_id, keyed, operator, by_group, native)
 
 
 class _ByGroup:

@@ -6,10 +6,12 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import TypeAlias
 
 import msgspec
+import xxhash
 
 from zmflow.config import Settings
 from zmflow.config.checkpoint_options import CHECKPOINT_TIMEOUT, INLINE_THRESHOLD
@@ -18,13 +20,17 @@ from zmflow.protocol.checkpoints import (
     CheckpointAcknowledged,
     CheckpointBarrier,
     CheckpointDeclined,
+    NotifyCheckpoint,
     SnapshotMetrics,
     StateFile,
 )
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.protocol.resources import size_text
+from zmflow.runtime.checkpoints.local_copies import LocalCopies
+from zmflow.runtime.checkpoints.shared_uploads import SharedUploads, take_back
 from zmflow.runtime.checkpoints.snapshot_fork import ForkedSnapshot
-from zmflow.state.checkpoint_storage import open_storage
+from zmflow.state.checkpoint_storage import SHARED, open_storage
+from zmflow.state.native_files import NativeManifest
 from zmflow.state.state_file import PickledState
 
 __all__ = ["Reply", "SnapshotWriter"]
@@ -54,15 +60,26 @@ class SnapshotWriter:
         deployment: of the task.
         settings: of the TaskManager under those of the job.
         reply: sends what became of a snapshot.
+        copies: second ones, kept on this machine; None: there are none.
     """
 
-    def __init__(self, deployment: TaskDeployment, settings: Settings, reply: Reply) -> None:
+    def __init__(
+        self,
+        deployment: TaskDeployment,
+        settings: Settings,
+        reply: Reply,
+        copies: LocalCopies | None = None,
+    ) -> None:
         self._deployment = deployment
         self._settings = settings
         self._reply = reply
+        self._copies = copies or LocalCopies("", deployment, settings)
         self._writing = 0
         self._closed = False
         self._lock = threading.Lock()
+        self._shared = SharedUploads(
+            f"{deployment.vertex_id}-{deployment.subtask_index}-{deployment.attempt_number}"
+        )
 
     def write(
         self,
@@ -95,6 +112,19 @@ class SnapshotWriter:
     def decline(self, checkpoint_id: int, reason: str) -> None:
         """Say that there is no snapshot."""
         self._send(CheckpointDeclined(0, "", self._deployment.attempt_id, checkpoint_id, reason))
+
+    def notified(self, notice: NotifyCheckpoint) -> None:
+        """A checkpoint is complete, or was given up: what that means for files that are shared."""
+        if notice.completed:
+            self._shared.completed(notice.checkpoint_id)
+        else:
+            self._shared.aborted(notice.checkpoint_id)
+
+    def adopted(self, identity: str, manifest: NativeManifest) -> None:
+        """A state backend goes on with native files of the checkpoint that the task was restored from."""
+        restore = self._deployment.restore
+        assert restore is not None
+        self._shared.adopted(restore.checkpoint_id, restore.location, identity, manifest)
 
     def close(self) -> None:
         """Say nothing more."""
@@ -138,18 +168,16 @@ class SnapshotWriter:
             file, written = store()
             overtaken = None
             if in_flight is not None:
-                overtaken, more = self._put(barrier, in_flight.parts(), OVERTAKEN)
+                overtaken, more = self._put_overtaken(barrier, in_flight, file)
                 written += more
             metrics = msgspec.structs.replace(
                 metrics,
                 async_us=int((time.perf_counter() - began) * 1e6),
-                state_bytes=sum(one.size_bytes for one in (file, overtaken) if one is not None),
+                state_bytes=sum(one.state_bytes for one in (file, overtaken) if one is not None),
                 written_bytes=written,
             )
-            paths = [one.path for one in (file, overtaken) if one is not None and one.path]
-            if self._closed and paths:
-                # The task is over, and nobody will hear of the files.
-                open_storage(barrier.location, self._settings).delete(paths)
+            if self._closed:
+                self._take_back(barrier, file, overtaken)  # the task is over, and nobody will hear of them
             self._acknowledge(barrier.checkpoint_id, file, metrics, overtaken)
         except ZmflowError as error:
             self.decline(
@@ -165,7 +193,7 @@ class SnapshotWriter:
         if state.empty:
             return None, 0
         try:
-            return self._put(barrier, state.parts(), has_union=state.has_union)
+            return self._put_all(barrier, state, state.parts(), has_union=state.has_union)
         finally:
             state.close()
 
@@ -175,12 +203,53 @@ class SnapshotWriter:
         try:
             has_union = forked.wait(self._settings[CHECKPOINT_TIMEOUT] / 1000)
             with forked.parts() as parts:
-                if not state.empty:
-                    return self._put(barrier, state.with_file(parts[0]).parts(), has_union=has_union)
-                return self._put(barrier, parts, has_union=has_union)
+                pieces = parts if state.empty else state.with_file(parts[0]).parts()
+                return self._put_all(barrier, state, pieces, has_union=has_union)
         finally:
             forked.close()
             state.close()
+
+    def _put_overtaken(
+        self, barrier: CheckpointBarrier, in_flight: PickledState, file: StateFile | None
+    ) -> tuple[StateFile, int]:
+        try:
+            return self._put(barrier, in_flight.parts(), OVERTAKEN)
+        except BaseException:
+            self._take_back(barrier, file)
+            raise
+
+    def _take_back(self, barrier: CheckpointBarrier, *files: StateFile | None) -> None:
+        """Delete what was written."""
+        stored = [file for file in files if file is not None]
+        names = [file.path for file in stored if file.path]
+        names += [SHARED + name for file in stored for name in file.fresh_names]
+        if names:
+            with suppress(ZmflowError):  # it goes with the checkpoint, or with the job
+                open_storage(barrier.location, self._settings).delete(names)
+
+    def _put_all(
+        self,
+        barrier: CheckpointBarrier,
+        state: PickledState,
+        parts: Iterable[bytes | memoryview],
+        *,
+        has_union: bool,
+    ) -> tuple[StateFile, int]:
+        """The file, the native files of backends before it, and how many bytes were written for it."""
+        if not state.native:
+            return self._put(barrier, parts, has_union=has_union)
+        storage = open_storage(barrier.location, self._settings)
+        shared = self._shared.store(barrier.checkpoint_id, state, storage)
+        if self._copies.keeps(barrier):
+            for _, frozen in state.native:
+                self._copies.link(barrier.checkpoint_id, frozen)
+        try:
+            file, written = self._put(barrier, parts, has_union=has_union)
+        except BaseException:
+            take_back([one.name for one in shared if one.fresh], storage)
+            raise
+        written += sum(one.size_bytes for one in shared if one.fresh)
+        return msgspec.structs.replace(file, shared=shared, format=state.native[0][1].format), written
 
     def _put(
         self,
@@ -206,8 +275,14 @@ class SnapshotWriter:
             )
         deployment = self._deployment
         name = f"{deployment.vertex_id}-{deployment.subtask_index}-{deployment.attempt_number}{suffix}"
-        size = open_storage(barrier.location, self._settings).write(name, chain(head, rest))
-        return StateFile(name, size, b"", has_union), size
+        pieces: Iterator[bytes | memoryview] = chain(head, rest)
+        digest = xxhash.xxh64()
+        copied = suffix == STATE and self._copies.keeps(barrier)
+        if copied:
+            pieces = self._copies.copied(barrier.checkpoint_id, name, pieces, digest)
+        size = open_storage(barrier.location, self._settings).write(name, pieces)
+        checksum = digest.intdigest() if copied else 0
+        return StateFile(name, size, b"", has_union, checksum=checksum), size
 
     def _acknowledge(
         self,

@@ -16,7 +16,11 @@ from typing import Any, Protocol
 import msgspec
 
 from zmflow.config import Settings
-from zmflow.config.checkpoint_options import CHECKPOINT_INTERVAL, CHECKPOINTING_MODE
+from zmflow.config.checkpoint_options import (
+    CHECKPOINT_INTERVAL,
+    CHECKPOINTING_MODE,
+    INCREMENTAL_CHECKPOINTS,
+)
 from zmflow.config.options import RUNTIME_MODE
 from zmflow.execution.barrier_alignment import Alignment, BarrierAlignment
 from zmflow.execution.chain import Chain
@@ -32,6 +36,7 @@ from zmflow.protocol.frames import Frame, FrameKind
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.runtime.channels import END, InputChannel
 from zmflow.runtime.checkpoints.in_flight import InFlightRecords
+from zmflow.runtime.checkpoints.local_copies import LocalCopies
 from zmflow.runtime.checkpoints.snapshot_fork import ForkedSnapshot, fork_snapshot
 from zmflow.runtime.checkpoints.snapshot_reader import read_restored
 from zmflow.runtime.checkpoints.snapshot_writer import Reply, SnapshotWriter
@@ -157,10 +162,16 @@ class TaskCheckpoints:
         settings: the TaskManager's under the job's.
         channels: its input channels.
         reply: sends what has become of a snapshot.
+        copies_dir: where second copies of snapshots of the job may be; empty: nowhere.
     """
 
     def __init__(
-        self, deployment: TaskDeployment, settings: Settings, channels: Sequence[InputChannel], reply: Reply
+        self,
+        deployment: TaskDeployment,
+        settings: Settings,
+        channels: Sequence[InputChannel],
+        reply: Reply,
+        copies_dir: str = "",
     ) -> None:
         # In BATCH mode none are taken, whatever the interval: nobody must wait for one.
         self.enabled = settings[CHECKPOINT_INTERVAL] > 0 and settings[RUNTIME_MODE] != "BATCH"
@@ -168,7 +179,9 @@ class TaskCheckpoints:
         self._settings = settings
         self._alignment = BarrierAlignment(channels, settings[CHECKPOINTING_MODE] == "EXACTLY_ONCE")
         self._held: list[tuple[Any, Any]] = []
-        self._writer = SnapshotWriter(deployment, settings, reply)
+        self._copies = LocalCopies(copies_dir, deployment, settings)
+        self._writer = SnapshotWriter(deployment, settings, reply, self._copies)
+        self._incremental = settings[INCREMENTAL_CHECKPOINTS]
         self._cost = PickleCost()
         self.assigned = AssignedSplits()
         self._unwritten: _Unwritten | None = None
@@ -193,7 +206,9 @@ class TaskCheckpoints:
 
     def restored(self, operator_id: str) -> RestoredOperator | None:
         """What an operator goes on from; None where it begins anew."""
-        return read_restored(self._deployment, operator_id, self._settings)
+        return read_restored(
+            self._deployment, operator_id, self._settings, self._writer.adopted, self._copies
+        )
 
     def restore_reader(
         self, chain: Chain, reader: _Reader, add_verb: str, in_hand: Callable[[], Sequence[Any]]
@@ -315,7 +330,8 @@ class TaskCheckpoints:
         emitted = time.perf_counter()
         forked = prepared = None
         try:
-            prepared = chain.state.prepare(number, barrier.triggered_wall_ms)
+            files = self._incremental and barrier.kind == "checkpoint" and bool(barrier.location)
+            prepared = chain.state.prepare(number, barrier.triggered_wall_ms, files=files)
             state = PickledState((), chain.state.frozen(prepared))
             entries = chain.state.entries
             if self._cost.is_too_long(entries):
@@ -358,6 +374,7 @@ class TaskCheckpoints:
     def notified(self, chain: Chain, reader: _Reader | None, notice: NotifyCheckpoint) -> Alignment:
         """A checkpoint is complete, or was given up."""
         number = notice.checkpoint_id
+        self._writer.notified(notice)
         if notice.completed:
             self.last_completed = max(self.last_completed, number)
             chain.checkpoint_completed(number)

@@ -174,7 +174,7 @@ class TaskManagerProcess(Component):
             elif isinstance(effect, StoreFile):
                 self.files.setdefault(effect.job_id, set()).add(effect.file.digest)
             elif isinstance(effect, DropFiles):
-                del self.files[effect.job_id]
+                self.files.pop(effect.job_id, None)
             elif isinstance(effect, Log):
                 world.invariants.logged(self.name, effect)
             elif isinstance(effect, ReadLogs):

@@ -27,10 +27,11 @@ from zmflow.protocol.checkpoints import (
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.runtime.channels import InputChannel
 from zmflow.runtime.checkpoints.snapshot_writer import SnapshotWriter
-from zmflow.runtime.checkpoints.task_checkpoints import TaskCheckpoints
+from zmflow.runtime.checkpoints.task_checkpoints import PickleCost, TaskCheckpoints
 from zmflow.runtime.shipped_code import load_chain
 from zmflow.runtime.sources.source_coordinator import ADD_SPLITS, decode_event
 from zmflow.runtime.task_outputs import TaskOutputs
+from zmflow.state.native_files import NativeManifest
 from zmflow.state.state_file import PickledState
 from zmflow.testing.simulation.dataflow.chain import SimulatedChain
 from zmflow.testing.simulation.dataflow.channel import END, FlowChannel, FlowOutputs
@@ -79,8 +80,22 @@ class _Aside:
         attempt = self._task.deployment.attempt_id
         self.waiting.append(CheckpointDeclined(0, "", attempt, checkpoint_id, reason))
 
+    def notified(self, notice: NotifyCheckpoint) -> None:
+        """Nothing is shared between checkpoints here."""
+
+    def adopted(self, identity: str, manifest: NativeManifest) -> None:
+        raise AssertionError(f"{identity} has no files: {manifest.format}")
+
     def close(self) -> None:
         self.waiting.clear()
+
+
+class _NeverTooLong(PickleCost):
+    """No forks, which a busy machine would decide about: a seed is to do the same each time."""
+
+    def is_too_long(self, entries: int) -> bool:  # noqa: ARG002 - of the base
+        """Whether to fork."""
+        return False
 
 
 class FlowTask:
@@ -119,6 +134,7 @@ class FlowTask:
         self.checkpoints = TaskCheckpoints(deployment, flow.plan.settings, channels, slot.say)
         self.aside = _Aside(self)
         self.checkpoints._writer = cast(SnapshotWriter, self.aside)
+        self.checkpoints._cost = _NeverTooLong()
         self._chain: SimulatedChain | None = None
 
     def __repr__(self) -> str:
