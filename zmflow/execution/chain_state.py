@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from zmflow.api.functions import RuntimeContext
 from zmflow.execution.operator_snapshots import RestoredOperator, SnapshotContext
 from zmflow.execution.stream_operator import StreamOperator
 from zmflow.graph.job_graph import ChainSpec
-from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
+from zmflow.state.chunks import KeyedChunk, OperatorSnapshot, blocks_of_dict
 from zmflow.state.function_states import FunctionStates
 from zmflow.state.keys import key_group_range
 
@@ -62,6 +63,7 @@ class ChainState:
         self._data: dict[int, list[SnapshotPart]] = {}
         self._counts: list[Callable[[], int]] = []
         self._backends: list[tuple[int, KeyedStateBackend]] = []
+        self._values: list[tuple[int, Callable[[], Iterator[KeyedChunk]]]] = []
 
     def restored(self, index: int) -> RestoredOperator | None:
         """What the operator of a node goes on from."""
@@ -110,11 +112,10 @@ class ChainState:
                 values.update(zip(chunk.keys, chunk.values, strict=True))
         first, last = self._groups.start, self._groups.stop - 1
 
-        def add(context: SnapshotContext) -> None:
-            # Not by key group: that would hash every key, which takes twenty times as long as writing it.
-            context.keyed.append(KeyedChunk(VALUES, VALUES, first, last, list(values), list(values.values())))
-
-        self._add_data(index, add, values.__len__)
+        # Not by key group: that would hash every key, which takes twenty times as long as writing it.
+        self._data.setdefault(index, [])
+        self._values.append((index, lambda: blocks_of_dict(VALUES, VALUES, first, last, values)))
+        self._counts.append(values.__len__)
 
     @property
     def has_listeners(self) -> bool:
@@ -150,19 +151,24 @@ class ChainState:
             raise
         return prepared
 
-    def collect(self, prepared: PreparedSnapshot) -> list[OperatorSnapshot]:
-        """The state of all operators but what is frozen, as the program's own objects: to be pickled before
-        they change."""
-        for index, backend in prepared.unfrozen:
-            for group in backend.key_groups:
-                prepared.contexts[index].keyed.extend(backend.chunks(group))
-        snapshots = []
+    def collect(self, prepared: PreparedSnapshot) -> Iterator[OperatorSnapshot]:
+        """The state of all operators but what is frozen, as the program's own objects, each part when it is
+        asked for: to be pickled before they change."""
         for index, context in prepared.contexts.items():
             for part in self._data.get(index, ()):
                 part(context)
-            if context.keyed or context.operator:
-                snapshots.append(OperatorSnapshot(self._ids[index], context.keyed, context.operator))
-        return snapshots
+            keyed = chain(context.keyed, self._keyed(index, prepared.unfrozen))
+            yield OperatorSnapshot(self._ids[index], keyed, context.operator)
+
+    def _keyed(self, index: int, backends: list[tuple[int, KeyedStateBackend]]) -> Iterator[KeyedChunk]:
+        """What a node has in its backend, and its running values."""
+        for owner, backend in backends:
+            if owner == index:
+                for group in backend.key_groups:
+                    yield from backend.chunks(group)
+        for owner, blocks in self._values:
+            if owner == index:
+                yield from blocks()
 
     def frozen(self, prepared: PreparedSnapshot) -> list[tuple[str, FrozenState]]:
         """What is frozen, by operator id."""

@@ -9,8 +9,9 @@ running values of ``reduce``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from zmflow.state.descriptors import StateKind
@@ -22,9 +23,14 @@ __all__ = [
     "STATE_KINDS",
     "KeyedChunk",
     "OperatorSnapshot",
+    "blocks_of_dict",
     "chunks_of_group",
     "group_snapshots",
 ]
+
+BLOCK_ENTRIES = 2048
+"""Entries that are pickled at once. 500,000 numbers by text took 50 ms in blocks of 512 to 4096 and 60 ms in
+larger ones, which leave the cache of the processor; small ones cost more in Python."""
 
 STATE_KINDS = frozenset(kind.value for kind in StateKind)
 """The kinds of chunks that are a state backend's."""
@@ -73,18 +79,56 @@ class KeyedChunk:
             self.watermark_ms,
         )
 
+    def is_like(self, other: KeyedChunk) -> bool:
+        """Whether the two are parts of the same: one state, in the same key groups."""
+        return (
+            self.name == other.name
+            and self.kind == other.kind
+            and self.first_group == other.first_group
+            and self.last_group == other.last_group
+            and (self.namespaces is None) == (other.namespaces is None)
+            and self.timed == other.timed
+            and self.watermark_ms == other.watermark_ms
+        )
+
+    def blocks(self) -> Iterator[KeyedChunk]:
+        """It in parts of at most ``BLOCK_ENTRIES``; none if it is empty."""
+        if 0 < len(self.keys) <= BLOCK_ENTRIES:
+            yield self
+            return
+        for begin in range(0, len(self.keys), BLOCK_ENTRIES):
+            part = slice(begin, begin + BLOCK_ENTRIES)
+            yield replace(
+                self,
+                keys=self.keys[part],
+                values=self.values[part],
+                namespaces=None if self.namespaces is None else self.namespaces[part],
+            )
+
     def entries(self) -> Iterator[tuple[Any, Any, Any]]:
         """Key, namespace (None without) and value."""
         namespaces = [None] * len(self.keys) if self.namespaces is None else self.namespaces
         return zip(self.keys, namespaces, self.values, strict=True)
 
 
+def blocks_of_dict(
+    name: str, kind: str, first_group: int, last_group: int, held: Mapping[Any, Any]
+) -> Iterator[KeyedChunk]:
+    """What a dict holds by key, in parts of at most ``BLOCK_ENTRIES``, each made when it is asked for.
+
+    The dict must not change meanwhile.
+    """
+    keys, values = iter(held), iter(held.values())
+    while block := list(islice(keys, BLOCK_ENTRIES)):
+        yield KeyedChunk(name, kind, first_group, last_group, block, list(islice(values, BLOCK_ENTRIES)))
+
+
 @dataclass(frozen=True, slots=True)
 class OperatorSnapshot:
-    """All state of one operator of a subtask."""
+    """All state of one operator of a subtask. ``keyed`` is read once."""
 
     operator_id: str
-    keyed: list[KeyedChunk]
+    keyed: Iterable[KeyedChunk]
     operator: list[OperatorStateSnapshot]
 
 

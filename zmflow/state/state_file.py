@@ -3,7 +3,8 @@
 Layout, numbers little endian::
 
     magic, 8 bytes, the last is the version
-    chunks, one after the other: pickled, compressed with lz4 where that makes them smaller
+    chunks, one after the other: pickled, compressed with lz4 where that makes them smaller. One of entries
+        by key is a pickle, or several one after the other, each of some entries (version 1: always one)
     index: MessagePack of ``StateIndex``
     footer: offset of the index u64 | its size u32 | its xxh64 u64 | magic
 
@@ -14,12 +15,10 @@ key groups and no others.
 
 from __future__ import annotations
 
-import io
 import pickle
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import lz4.block
@@ -29,6 +28,7 @@ import xxhash
 from zmflow.errors import StateError
 from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
+from zmflow.state.pickled_chunks import PickledChunk, pickled_chunks, unpicklable, unpickled_columns
 
 if TYPE_CHECKING:
     from zmflow.state.backend import FrozenState
@@ -42,7 +42,8 @@ __all__ = [
     "pickle_state",
 ]
 
-_MAGIC = b"ZMFLSTA\x01"
+_MAGIC = b"ZMFLSTA\x02"
+_VERSIONS_READ = (1, 2)
 _FOOTER = struct.Struct("<QIQ8s")
 
 CHUNK_SIZE_MAX_BYTES = 2**31 - 1
@@ -50,8 +51,6 @@ CHUNK_SIZE_MAX_BYTES = 2**31 - 1
 
 COMPRESS_FROM_BYTES = 256
 """Smaller chunks are stored as they are: the file has a block of 4 KiB for them in any case."""
-
-_SCALARS = frozenset((str, bytes, int, float, bool, type(None)))
 
 _OPERATOR_KINDS = {f"operator.{mode.value}": mode for mode in OperatorStateMode}
 
@@ -174,8 +173,8 @@ class PickledState:
             for chunk in chunks:
                 yield operator_id, chunk
         for operator_id, frozen in self._frozen:
-            for keyed in frozen.chunks():
-                yield operator_id, _keyed(keyed)
+            for frozen_chunk in pickled_chunks(frozen.chunks()):
+                yield operator_id, _keyed(frozen_chunk)
 
 
 def pickle_state(
@@ -190,28 +189,28 @@ def pickle_state(
     """
     pickled = []
     for operator in operators:
-        chunks = [_keyed(chunk) for chunk in operator.keyed if chunk.keys]
+        chunks = list(map(_keyed, pickled_chunks(operator.keyed)))
         chunks += [_operator(state) for state in operator.operator if state.elements]
         pickled.append((operator.operator_id, chunks))
     return PickledState(pickled, frozen)
 
 
-def _keyed(chunk: KeyedChunk) -> _Raw:
-    data = _pickled(chunk)
+def _keyed(chunk: PickledChunk) -> _Raw:
+    of, data = chunk.of, chunk.data
     return _Raw(
         ChunkEntry(
-            chunk.name,
-            chunk.kind,
-            chunk.first_group,
-            chunk.last_group,
-            len(chunk.keys),
-            chunk.namespaces is not None,
-            chunk.timed,
+            of.name,
+            of.kind,
+            of.first_group,
+            of.last_group,
+            chunk.entries,
+            of.namespaces is not None,
+            of.timed,
             0,
             0,
             len(data),
             0,
-            chunk.watermark_ms,
+            of.watermark_ms,
         ),
         data,
     )
@@ -221,46 +220,10 @@ def _operator(state: OperatorStateSnapshot) -> _Raw:
     try:
         data = pickle.dumps(state.elements, protocol=5)
     except Exception as error:
-        raise _unpicklable(state.name, None, error) from error
+        raise unpicklable(state.name, None, error) from error
     kind = f"operator.{state.mode.value}"
     entry = ChunkEntry(state.name, kind, -1, -1, len(state.elements), False, False, 0, 0, len(data), 0)
     return _Raw(entry, data)
-
-
-def _pickled(chunk: KeyedChunk) -> bytes:
-    columns = (chunk.keys, chunk.namespaces, chunk.values)
-    if all(_is_plain(column) for column in columns if column is not None):
-        # Without the memo, scalars take half the time and less space.
-        buffer = io.BytesIO()
-        pickler = pickle.Pickler(buffer, protocol=5)
-        pickler.fast = True
-        pickler.dump(columns)
-        return buffer.getvalue()
-    try:
-        return pickle.dumps(columns, protocol=5)
-    except Exception as error:
-        for key, _, value in chunk.entries():
-            try:
-                pickle.dumps((key, value), protocol=5)
-            except Exception as own:  # noqa: BLE001 - whatever a value's own pickling code raises
-                raise _unpicklable(chunk.name, key, own) from error
-        raise _unpicklable(chunk.name, None, error) from error
-
-
-def _is_plain(column: list[Any]) -> bool:
-    kinds = set(map(type, column))
-    if tuple in kinds:
-        kinds.discard(tuple)
-        kinds.update(map(type, chain.from_iterable(item for item in column if type(item) is tuple)))
-    return kinds <= _SCALARS
-
-
-def _unpicklable(name: str, key: object, error: Exception) -> StateError:
-    of_key = "" if key is None else f" for the key {key!r:.80}"
-    return StateError(
-        f"The state {name!r} cannot be written to a checkpoint{of_key}: {error}",
-        hint="Keep plain data in state: numbers, text, tuples, lists, dicts, dataclasses of a module.",
-    )
 
 
 def _compressed(data: bytes) -> bytes:
@@ -292,10 +255,10 @@ class StateFileReader:
         offset, size, checksum, magic = _FOOTER.unpack(read(begin, _FOOTER.size))
         if magic[:-1] != _MAGIC[:-1]:
             raise self._damaged("its end is not that of a state file")
-        if magic != _MAGIC:
+        if magic[-1] not in _VERSIONS_READ:
             raise StateError(
                 f"The state file {where} was written by another version of zmflow.",
-                detail=f"Its format has version {magic[-1]}, this zmflow reads {_MAGIC[-1]}.",
+                detail=f"Its format has version {magic[-1]}, this zmflow reads {_MAGIC[-1]} and older ones.",
             )
         if offset + size != begin:
             raise self._damaged("its index is not where it should be")
@@ -326,7 +289,7 @@ class StateFileReader:
 
     def chunk(self, entry: ChunkEntry) -> KeyedChunk:
         """What there is at an entry of the index that belongs to keys."""
-        keys, namespaces, values = self._load(entry)
+        keys, namespaces, values = self._load(entry, unpickled_columns)
         return KeyedChunk(
             entry.name,
             entry.kind,
@@ -342,7 +305,7 @@ class StateFileReader:
     def operator(self, operator_id: str, name: str = "") -> list[OperatorStateSnapshot]:
         """The operator state of an operator: all of it, or the one with a name."""
         return [
-            OperatorStateSnapshot(entry.name, _OPERATOR_KINDS[entry.kind], self._load(entry))
+            OperatorStateSnapshot(entry.name, _OPERATOR_KINDS[entry.kind], self._load(entry, pickle.loads))
             for entry in self.operators.get(operator_id, ())
             if entry.kind in _OPERATOR_KINDS and (not name or entry.name == name)
         ]
@@ -375,14 +338,14 @@ class StateFileReader:
             raise self._damaged(f"{_place_of(entry)}: the checksum is wrong")
         return stored
 
-    def _load(self, entry: ChunkEntry) -> Any:
+    def _load(self, entry: ChunkEntry, loads: Callable[[bytes], Any]) -> Any:
         data = self._stored(entry)
         if entry.stored_bytes != entry.raw_bytes:
             if not 0 <= entry.raw_bytes <= CHUNK_SIZE_MAX_BYTES:
                 raise self._damaged(f"{_place_of(entry)}: {entry.raw_bytes} bytes")
             data = lz4.block.decompress(data, uncompressed_size=entry.raw_bytes)
         try:
-            return pickle.loads(data)
+            return loads(data)
         except Exception as error:
             raise StateError(
                 f"State in {self._where} cannot be read: {error}",
