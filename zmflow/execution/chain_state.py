@@ -11,9 +11,10 @@ from zmflow.api.functions import RuntimeContext
 from zmflow.execution.operator_snapshots import RestoredOperator, SnapshotContext
 from zmflow.execution.stream_operator import StreamOperator
 from zmflow.graph.job_graph import ChainSpec
-from zmflow.state.chunks import KeyedChunk, OperatorSnapshot, blocks_of_dict
+from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
 from zmflow.state.function_states import FunctionStates
 from zmflow.state.keys import key_group_range
+from zmflow.state.pickled_chunks import GrowingChunks, PickledChunk
 
 if TYPE_CHECKING:
     from zmflow.state.backend import FrozenState, KeyedStateBackend
@@ -63,7 +64,7 @@ class ChainState:
         self._data: dict[int, list[SnapshotPart]] = {}
         self._counts: list[Callable[[], int]] = []
         self._backends: list[tuple[int, KeyedStateBackend]] = []
-        self._values: list[tuple[int, Callable[[], Iterator[KeyedChunk]]]] = []
+        self._values: list[tuple[int, GrowingChunks]] = []
 
     def restored(self, index: int) -> RestoredOperator | None:
         """What the operator of a node goes on from."""
@@ -105,7 +106,7 @@ class ChainState:
         self._counts.append(backend.entry_count)
 
     def keep_values(self, index: int, values: dict[Any, Any]) -> None:
-        """A node keeps one value for each key: fill in what was restored."""
+        """A node keeps one value for each key, and never removes a key: fill in what was restored."""
         restored = self.restored(index)
         if restored is not None:
             for chunk in restored.of_kind(VALUES):
@@ -113,8 +114,9 @@ class ChainState:
         first, last = self._groups.start, self._groups.stop - 1
 
         # Not by key group: that would hash every key, which takes twenty times as long as writing it.
+        of = KeyedChunk(VALUES, VALUES, first, last, [], [])
+        self._values.append((index, GrowingChunks(of, values)))
         self._data.setdefault(index, [])
-        self._values.append((index, lambda: blocks_of_dict(VALUES, VALUES, first, last, values)))
         self._counts.append(values.__len__)
 
     @property
@@ -160,15 +162,17 @@ class ChainState:
             keyed = chain(context.keyed, self._keyed(index, prepared.unfrozen))
             yield OperatorSnapshot(self._ids[index], keyed, context.operator)
 
-    def _keyed(self, index: int, backends: list[tuple[int, KeyedStateBackend]]) -> Iterator[KeyedChunk]:
+    def _keyed(
+        self, index: int, backends: list[tuple[int, KeyedStateBackend]]
+    ) -> Iterator[KeyedChunk | PickledChunk]:
         """What a node has in its backend, and its running values."""
         for owner, backend in backends:
             if owner == index:
                 for group in backend.key_groups:
                     yield from backend.chunks(group)
-        for owner, blocks in self._values:
+        for owner, values in self._values:
             if owner == index:
-                yield from blocks()
+                yield from values.pickled()
 
     def frozen(self, prepared: PreparedSnapshot) -> list[tuple[str, FrozenState]]:
         """What is frozen, by operator id."""

@@ -9,28 +9,30 @@ running values of ``reduce``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zmflow.state.descriptors import StateKind
 from zmflow.state.keys import key_group
 from zmflow.state.operator_state import OperatorStateSnapshot
 from zmflow.state.snapshots import KeyGroupSnapshot, StateSnapshot
 
+if TYPE_CHECKING:
+    from zmflow.state.pickled_chunks import PickledChunk
+
 __all__ = [
+    "BLOCK_ENTRIES",
     "STATE_KINDS",
     "KeyedChunk",
     "OperatorSnapshot",
-    "blocks_of_dict",
     "chunks_of_group",
     "group_snapshots",
 ]
 
-BLOCK_ENTRIES = 2048
-"""Entries that are pickled at once. 500,000 numbers by text took 50 ms in blocks of 512 to 4096 and 60 ms in
-larger ones, which leave the cache of the processor; small ones cost more in Python."""
+BLOCK_ENTRIES = 1024
+"""Entries that are pickled at once. 500,000 pairs by text took 50 ms in blocks of 512 to 4096 and a quarter more
+in larger ones, which leave the cache of the processor; small ones cost more in Python."""
 
 STATE_KINDS = frozenset(kind.value for kind in StateKind)
 """The kinds of chunks that are a state backend's."""
@@ -111,24 +113,12 @@ class KeyedChunk:
         return zip(self.keys, namespaces, self.values, strict=True)
 
 
-def blocks_of_dict(
-    name: str, kind: str, first_group: int, last_group: int, held: Mapping[Any, Any]
-) -> Iterator[KeyedChunk]:
-    """What a dict holds by key, in parts of at most ``BLOCK_ENTRIES``, each made when it is asked for.
-
-    The dict must not change meanwhile.
-    """
-    keys, values = iter(held), iter(held.values())
-    while block := list(islice(keys, BLOCK_ENTRIES)):
-        yield KeyedChunk(name, kind, first_group, last_group, block, list(islice(values, BLOCK_ENTRIES)))
-
-
 @dataclass(frozen=True, slots=True)
 class OperatorSnapshot:
     """All state of one operator of a subtask. ``keyed`` is read once."""
 
     operator_id: str
-    keyed: Iterable[KeyedChunk]
+    keyed: Iterable[KeyedChunk | PickledChunk]
     operator: list[OperatorStateSnapshot]
 
 

@@ -3,8 +3,9 @@
 Layout, numbers little endian::
 
     magic, 8 bytes, the last is the version
-    chunks, one after the other: pickled, compressed with lz4 where that makes them smaller. One of entries
-        by key is a pickle, or several one after the other, each of some entries (version 1: always one)
+    chunks, one after the other. Entries by key: first keys and namespaces, then values, each as pickles of
+        some entries one after the other (version 1: one pickle of all three). Other state: one pickle. Each
+        part is compressed with lz4 where that makes it smaller
     index: MessagePack of ``StateIndex``
     footer: offset of the index u64 | its size u32 | its xxh64 u64 | magic
 
@@ -28,7 +29,14 @@ import xxhash
 from zmflow.errors import StateError
 from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
-from zmflow.state.pickled_chunks import PickledChunk, pickled_chunks, unpicklable, unpickled_columns
+from zmflow.state.pickled_chunks import (
+    COMPRESS_MAX_BYTES,
+    ChunkData,
+    PickledChunk,
+    pickled_chunks,
+    unpicklable,
+    unpickled_columns,
+)
 
 if TYPE_CHECKING:
     from zmflow.state.backend import FrozenState
@@ -45,12 +53,6 @@ __all__ = [
 _MAGIC = b"ZMFLSTA\x02"
 _VERSIONS_READ = (1, 2)
 _FOOTER = struct.Struct("<QIQ8s")
-
-CHUNK_SIZE_MAX_BYTES = 2**31 - 1
-"""Largest chunk: what lz4 takes in one block. A key group of 2 GiB asks for more key groups."""
-
-COMPRESS_FROM_BYTES = 256
-"""Smaller chunks are stored as they are: the file has a block of 4 KiB for them in any case."""
 
 _OPERATOR_KINDS = {f"operator.{mode.value}": mode for mode in OperatorStateMode}
 
@@ -74,6 +76,8 @@ class ChunkEntry(_Struct, frozen=True):
     raw_bytes: int
     checksum: int  # xxh64 of what is stored
     watermark_ms: int | None = None
+    keys_stored_bytes: int = 0
+    keys_raw_bytes: int = 0
 
 
 class OperatorIndex(_Struct, frozen=True):
@@ -94,10 +98,25 @@ _index_decoder = msgspec.msgpack.Decoder(StateIndex)
 
 @dataclass(frozen=True, slots=True)
 class _Raw:
-    """A pickled chunk that has no place in a file yet. With a checksum the data is as it is stored."""
+    """A pickled chunk that has no place in a file yet. Plain bytes are as they are stored."""
 
     entry: ChunkEntry
-    data: bytes
+    data: bytes | ChunkData
+    keys: ChunkData | None = None
+
+    def stored(self) -> tuple[ChunkEntry, bytes]:
+        """What is stored, and the entry that says so."""
+        if isinstance(self.data, bytes):
+            return self.entry, self.data
+        keys = self.keys.stored() if self.keys is not None else b""
+        data = keys + self.data.stored()
+        checksum = xxhash.xxh64_intdigest(data)
+        return (
+            msgspec.structs.replace(
+                self.entry, stored_bytes=len(data), checksum=checksum, keys_stored_bytes=len(keys)
+            ),
+            data,
+        )
 
 
 class PickledState:
@@ -156,11 +175,7 @@ class PickledState:
         position = len(_MAGIC)
         found: dict[str, list[ChunkEntry]] = {}
         for operator_id, chunk in self._chunks():
-            entry, stored = chunk.entry, chunk.data
-            if not entry.checksum:
-                stored = _compressed(stored)
-                checksum = xxhash.xxh64_intdigest(stored)
-                entry = msgspec.structs.replace(entry, stored_bytes=len(stored), checksum=checksum)
+            entry, stored = chunk.stored()
             found.setdefault(operator_id, []).append(msgspec.structs.replace(entry, offset=position))
             yield stored
             position += len(stored)
@@ -196,24 +211,24 @@ def pickle_state(
 
 
 def _keyed(chunk: PickledChunk) -> _Raw:
-    of, data = chunk.of, chunk.data
-    return _Raw(
-        ChunkEntry(
-            of.name,
-            of.kind,
-            of.first_group,
-            of.last_group,
-            chunk.entries,
-            of.namespaces is not None,
-            of.timed,
-            0,
-            0,
-            len(data),
-            0,
-            of.watermark_ms,
-        ),
-        data,
+    of = chunk.of
+    entry = ChunkEntry(
+        of.name,
+        of.kind,
+        of.first_group,
+        of.last_group,
+        chunk.entries,
+        of.namespaces is not None,
+        of.timed,
+        0,
+        0,
+        chunk.keys.raw_bytes + chunk.values.raw_bytes,
+        0,
+        of.watermark_ms,
+        0,
+        chunk.keys.raw_bytes,
     )
+    return _Raw(entry, chunk.values, chunk.keys)
 
 
 def _operator(state: OperatorStateSnapshot) -> _Raw:
@@ -223,15 +238,7 @@ def _operator(state: OperatorStateSnapshot) -> _Raw:
         raise unpicklable(state.name, None, error) from error
     kind = f"operator.{state.mode.value}"
     entry = ChunkEntry(state.name, kind, -1, -1, len(state.elements), False, False, 0, 0, len(data), 0)
-    return _Raw(entry, data)
-
-
-def _compressed(data: bytes) -> bytes:
-    if COMPRESS_FROM_BYTES <= len(data) <= CHUNK_SIZE_MAX_BYTES:
-        stored: bytes = lz4.block.compress(data, store_size=False)
-        if len(stored) < len(data):
-            return stored
-    return data
+    return _Raw(entry, ChunkData(data))
 
 
 class StateFileReader:
@@ -305,7 +312,7 @@ class StateFileReader:
     def operator(self, operator_id: str, name: str = "") -> list[OperatorStateSnapshot]:
         """The operator state of an operator: all of it, or the one with a name."""
         return [
-            OperatorStateSnapshot(entry.name, _OPERATOR_KINDS[entry.kind], self._load(entry, pickle.loads))
+            OperatorStateSnapshot(entry.name, _OPERATOR_KINDS[entry.kind], self._load(entry, _loads))
             for entry in self.operators.get(operator_id, ())
             if entry.kind in _OPERATOR_KINDS and (not name or entry.name == name)
         ]
@@ -338,14 +345,13 @@ class StateFileReader:
             raise self._damaged(f"{_place_of(entry)}: the checksum is wrong")
         return stored
 
-    def _load(self, entry: ChunkEntry, loads: Callable[[bytes], Any]) -> Any:
+    def _load(self, entry: ChunkEntry, loads: Callable[[bytes, bytes], Any]) -> Any:
         data = self._stored(entry)
-        if entry.stored_bytes != entry.raw_bytes:
-            if not 0 <= entry.raw_bytes <= CHUNK_SIZE_MAX_BYTES:
-                raise self._damaged(f"{_place_of(entry)}: {entry.raw_bytes} bytes")
-            data = lz4.block.decompress(data, uncompressed_size=entry.raw_bytes)
+        split = entry.keys_stored_bytes
+        keys = self._raw(entry, data[:split], entry.keys_raw_bytes)
+        rest = self._raw(entry, data[split:], entry.raw_bytes - entry.keys_raw_bytes)
         try:
-            return loads(data)
+            return loads(keys, rest)
         except Exception as error:
             raise StateError(
                 f"State in {self._where} cannot be read: {error}",
@@ -353,10 +359,22 @@ class StateFileReader:
                 hint="The classes of what is kept must be where they were when the checkpoint was taken.",
             ) from error
 
+    def _raw(self, entry: ChunkEntry, stored: bytes, raw_bytes: int) -> bytes:
+        if len(stored) == raw_bytes:
+            return stored
+        if not 0 <= raw_bytes <= COMPRESS_MAX_BYTES:
+            raise self._damaged(f"{_place_of(entry)}: {raw_bytes} bytes")
+        data: bytes = lz4.block.decompress(stored, uncompressed_size=raw_bytes)
+        return data
+
     def _damaged(self, why: str) -> StateError:
         return StateError(
             f"The state file {self._where} is damaged.", detail=f"{why}.", hint="Use an older checkpoint."
         )
+
+
+def _loads(_keys: bytes, data: bytes) -> Any:
+    return pickle.loads(data)
 
 
 def _place_of(entry: ChunkEntry) -> str:

@@ -37,7 +37,7 @@ def is_gone(pid: int) -> bool:
 def test_the_file_holds_what_was_at_the_fork() -> None:
     """What the task does to its objects meanwhile is not in it."""
     values: dict[str, object] = {f"k{number}": [number] for number in range(2000)}
-    forked = fork_snapshot(lambda: pickled(values))
+    forked = fork_snapshot(lambda: pickled(values), print)
     values["k0"].append("changed")  # type: ignore[attr-defined]
     values["new"] = [1]
     assert forked.wait(WAIT_S) is True
@@ -54,7 +54,7 @@ def test_the_file_holds_what_was_at_the_fork() -> None:
 
 def test_what_cannot_be_pickled_is_said_by_the_parent() -> None:
     """The child can only tell it through its pipe."""
-    forked = fork_snapshot(lambda: pickled({"bad": lambda: 0}))
+    forked = fork_snapshot(lambda: pickled({"bad": lambda: 0}), print)
     with pytest.raises(StateError, match="for the key 'bad'"):
         forked.wait(WAIT_S)
     forked.close()
@@ -73,7 +73,7 @@ class Stuck:
 def test_a_child_that_hangs_is_ended() -> None:
     """A lock that another thread held at the fork is never released in the child."""
     with Stuck.lock:
-        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}))
+        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}), print)
         with pytest.raises(StateError, match="did not end within"):
             forked.wait(0.2)
         pid = forked.pid
@@ -84,7 +84,7 @@ def test_a_child_that_hangs_is_ended() -> None:
 def test_a_killed_child_is_noticed() -> None:
     """Its pipe closes without a word."""
     with Stuck.lock:
-        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}))
+        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}), print)
         os.kill(forked.pid, 9)
         with pytest.raises(StateError, match="was killed"):
             forked.wait(WAIT_S)
@@ -95,7 +95,7 @@ def test_a_child_keeps_nothing_open_that_others_wait_for() -> None:
     """A peer of a worker that dies must see its connection close, whether or not a child lives."""
     read, write = os.pipe()
     with Stuck.lock:
-        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}))
+        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}), print)
         os.close(write)
         began = time.monotonic()
         assert os.read(read, 1) == b""  # hangs where the child has the other end
@@ -109,7 +109,7 @@ def test_a_child_goes_with_the_thread_that_made_it() -> None:
     made: list[int] = []
 
     def make() -> None:
-        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}))
+        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}), print)
         made.append(forked.pid)
         os.read(go, 1)  # let the child come so far as to ask for it
 
