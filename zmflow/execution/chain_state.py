@@ -112,7 +112,6 @@ class ChainState:
             for chunk in restored.of_kind(VALUES):
                 values.update(zip(chunk.keys, chunk.values, strict=True))
         first, last = self._groups.start, self._groups.stop - 1
-
         # Not by key group: that would hash every key, which takes twenty times as long as writing it.
         of = KeyedChunk(VALUES, VALUES, first, last, [], [])
         self._values.append((index, GrowingChunks(of, values)))

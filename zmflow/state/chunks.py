@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 BLOCK_ENTRIES = 1024
-"""Entries that are pickled at once. 500,000 pairs by text took 50 ms in blocks of 512 to 4096 and a quarter more
+"""Entries that are pickled at once. 500,000 pairs by text took 50 ms in blocks of 512 to 4096, a quarter more
 in larger ones, which leave the cache of the processor; small ones cost more in Python."""
 
 STATE_KINDS = frozenset(kind.value for kind in StateKind)

@@ -32,8 +32,8 @@ __all__ = [
 ]
 
 CHUNK_SIZE_BYTES = 4 * 2**20
-"""What is in one piece in a file, before it is compressed. Each costs a line of the index, and calls after which
-the writer waits for the interpreter lock; it is in memory as a whole."""
+"""What is in one piece in a file, before it is compressed. Each costs a line of the index, and calls behind
+which the writer waits for the interpreter lock; it is in memory as a whole."""
 
 CHUNK_ENTRIES = 16 * BLOCK_ENTRIES
 """Entries of a dict that only grows whose keys are kept as bytes: what is behind the last of these is pickled

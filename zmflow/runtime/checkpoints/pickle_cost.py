@@ -5,9 +5,9 @@ from __future__ import annotations
 __all__ = ["PickleCost"]
 
 SYNC_MAX_S = 0.1
-"""Longest that a task may pickle. What would take longer is left to a forked process. What is quicker costs less
-without: both sides of a fork copy each page that they write to. With 500,000 entries a checkpoint took three
-times as much of the processors."""
+"""Longest that a task may pickle. What would take longer is left to a forked process. What is quicker costs
+less without: both sides of a fork copy each page that they write to. With 500,000 entries a checkpoint took
+three times as much of the processors."""
 
 ENTRY_S_FIRST = 100e-9
 """How long an entry of state takes to pickle, before it was measured: so long takes a short text with a
