@@ -8,12 +8,15 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
 
+from msgspec import structs
+
 from zmflow.coordination.checkpoints import restore_assignment
 from zmflow.coordination.checkpoints.coordinator import CheckpointCoordinator
 from zmflow.coordination.checkpoints.orders import CheckpointOrders
 from zmflow.execution.barrier_alignment import Alignment, BarrierAlignment
 from zmflow.execution.sink_commits import SinkCommits
 from zmflow.runtime.checkpoints import snapshot_reader
+from zmflow.runtime.checkpoints.in_flight import InFlightRecords
 from zmflow.runtime.checkpoints.task_checkpoints import AssignedSplits, TaskCheckpoints
 from zmflow.runtime.sources.split_assignments import SplitAssignments
 from zmflow.testing.simulation.dataflow.channel import FlowOutputs
@@ -234,6 +237,57 @@ def tasks_that_only_wait_are_not_told() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def overtaken_records_are_lost() -> Iterator[None]:
+    """What barriers overtake is in no snapshot."""
+    with _instead(InFlightRecords, "add", lambda *_: None):
+        yield
+
+
+@contextlib.contextmanager
+def records_behind_a_barrier_count_as_overtaken() -> Iterator[None]:
+    """What comes on a channel whose barrier has come is recorded, too: it comes again from its source."""
+    right = TaskCheckpoints.overtook
+
+    def wrong(self: TaskCheckpoints, channel: Any, item: Any) -> bool:
+        unwritten = self._unwritten
+        if unwritten is not None and channel not in self._alignment.behind and isinstance(item, list):
+            unwritten.records.add(channel, item)
+        return right(self, channel, item)
+
+    with _instead(TaskCheckpoints, "overtook", wrong):
+        yield
+
+
+@contextlib.contextmanager
+def overtaken_records_of_tasks_that_are_gone_are_lost() -> Iterator[None]:
+    """After scaling down, a task sends again only what its own channel had."""
+    right = restore_assignment.in_flight_of
+
+    def wrong(*arguments: Any) -> Any:
+        return [
+            structs.replace(
+                restore, parts=[structs.replace(p, channels=p.channels[:1]) for p in restore.parts]
+            )
+            for restore in right(*arguments)
+        ]
+
+    with _instead(restore_assignment, "in_flight_of", wrong):
+        yield
+
+
+@contextlib.contextmanager
+def overtaken_records_come_from_every_sender() -> Iterator[None]:
+    """Each task of the vertex before sends again what was on its way to all."""
+    right = restore_assignment.in_flight_of
+
+    def wrong(graph: Any, vertex: Any, _index: int, metadata: Any) -> Any:
+        return right(graph, structs.replace(vertex, parallelism=1), 0, metadata)
+
+    with _instead(restore_assignment, "in_flight_of", wrong):
+        yield
+
+
 DATAFLOW_BUGS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     bug.__name__: bug
     for bug in (
@@ -253,6 +307,10 @@ DATAFLOW_BUGS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         commits_of_the_restored_checkpoint_are_forgotten,
         barriers_overtake_the_enumerator,
         tasks_that_only_wait_are_not_told,
+        overtaken_records_are_lost,
+        records_behind_a_barrier_count_as_overtaken,
+        overtaken_records_of_tasks_that_are_gone_are_lost,
+        overtaken_records_come_from_every_sender,
     )
 }
 """By name; the docstring says what is wrong."""

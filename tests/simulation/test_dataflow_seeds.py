@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -14,7 +15,9 @@ from zmflow.testing.simulation.dataflow.__main__ import main
 from zmflow.testing.simulation.dataflow.task import FlowTask
 
 SEEDS = 600
-BUG_SEEDS_MAX = 300
+BUG_SEEDS_MAX = 600
+
+AGAIN = "overtaken records are sent again"
 
 ONCE_FAILED = (15, 28, 2341, 3203)
 """Found in the engine: nobody told a task that waited behind another one that waited (15); a task ended while
@@ -29,7 +32,14 @@ def test_every_record_of_some_hundred_jobs_counts_once():
         assert not outcome.violation, "\n".join([f"{outcome.violation}", outcome.command, *outcome.story])
         for fault, count in outcome.faults.items():
             faults[fault] = faults.get(fault, 0) + count
-    for fault in ("task fails", "worker dies", "job is rescaled", "savepoint is taken", "commit is put off"):
+    for fault in (
+        "task fails",
+        "worker dies",
+        "job is rescaled",
+        "savepoint is taken",
+        "commit is put off",
+        AGAIN,
+    ):
         assert faults.get(fault, 0) >= 20, faults
 
 
@@ -84,4 +94,4 @@ def test_a_failing_seed_tells_its_story(capsys, monkeypatch):
     assert "Seed 0: " in told
     assert "python -m zmflow.testing.simulation.dataflow --seeds 0 --trace" in told
     assert "What happened last:" in told
-    assert "checkpoint 1 begins" in told
+    assert re.search(r"checkpoint \d+ begins", told)

@@ -149,6 +149,8 @@ def _print(contents: SnapshotContents) -> None:
             tasks += f", {operator.finished} finished"
         if operator.enumerator_bytes:
             rows.append([*place, tasks, "", "split enumerator", "", size_text(operator.enumerator_bytes), ""])
+        if operator.in_flight_bytes:
+            rows.append([*place, tasks, "", "on its way", "", size_text(operator.in_flight_bytes), ""])
         for state in operator.states:
             kind = (
                 state.kind
@@ -157,7 +159,7 @@ def _print(contents: SnapshotContents) -> None:
             )
             size = size_text(state.size_bytes)
             rows.append([*place, tasks, state.name, kind, state.entries, size, state.key_groups or ""])
-        if not operator.states and not operator.enumerator_bytes:
+        if not (operator.states or operator.enumerator_bytes or operator.in_flight_bytes):
             rows.append([*place, tasks, "", "no state", "", "", ""])
     print_table(
         ["Operator", "Uid", "Id", "Tasks", "State", "Kind", "Entries", "Size", "Key groups"],

@@ -37,7 +37,7 @@ from zmflow.state.descriptors import StateKind
 from zmflow.state.keys import key_group, key_group_range, owner_of_group
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
 from zmflow.state.snapshot_contents import OperatorContents, SnapshotContents, contents_of
-from zmflow.state.snapshot_files import SnapshotFiles
+from zmflow.state.snapshot_files import SnapshotFiles, open_state_file
 from zmflow.state.snapshots import without_times
 from zmflow.state.state_file import PickledState, StateFileReader, pickle_state
 
@@ -317,18 +317,28 @@ def _rewritten(
         fresh = pickle_state(
             OperatorSnapshot(o.record.operator_id, o.keyed[subtask], o.operator[subtask]) for o in operators
         )
-        state = kept.with_more(fresh)
-        if state.empty:
-            files.append(None)
-            continue
-        parts = list(state.parts())
-        size = sum(map(len, parts))
-        if size < settings[INLINE_THRESHOLD]:
-            files.append(StateFile("", size, b"".join(parts), state.has_union))
+        files.append(_stored(kept.with_more(fresh), storage, f"{name}-{subtask}.state", settings))
+    in_flight: list[StateFile | None] = []
+    for subtask, overtaken in enumerate(vertex.in_flight):
+        if overtaken is None or base is None:
+            in_flight.append(None)
         else:
-            path = f"{name}-{subtask}.state"
-            files.append(StateFile(path, storage.write(path, parts), b"", state.has_union))
-    return structs.replace(vertex, subtasks=files)
+            copied = open_state_file(overtaken, base.storage).copied(set())
+            in_flight.append(_stored(copied, storage, f"{name}-{subtask}.overtaken", settings))
+    return structs.replace(vertex, subtasks=files, in_flight=in_flight)
+
+
+def _stored(
+    state: PickledState, storage: CheckpointStorage, path: str, settings: Settings
+) -> StateFile | None:
+    """State in the new place, or with the metadata where it is small."""
+    if state.empty:
+        return None
+    parts = list(state.parts())
+    size = sum(map(len, parts))
+    if size < settings[INLINE_THRESHOLD]:
+        return StateFile("", size, b"".join(parts), state.has_union)
+    return StateFile(path, storage.write(path, parts), b"", state.has_union)
 
 
 def _readers(vertex: VertexRecord, base: SnapshotFiles) -> list[StateFileReader | None]:

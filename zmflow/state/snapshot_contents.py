@@ -42,6 +42,7 @@ class OperatorContents:
     Args:
         finished: how many of its tasks had finished.
         enumerator_bytes: of the split enumerator of a source.
+        in_flight_bytes: of records that were on their way to it, which its barriers overtook.
     """
 
     operator_id: str
@@ -53,6 +54,7 @@ class OperatorContents:
     finished: int
     states: list[StateContents]
     enumerator_bytes: int = 0
+    in_flight_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ def contents_of(files: SnapshotFiles) -> SnapshotContents:
                 len(vertex.finished),
                 list(found.get(operator.operator_id, {}).values()),
                 len(vertex.coordinator) if vertex.coordinator is not None and not place else 0,
+                sum(file.size_bytes for file in vertex.in_flight if file is not None) if not place else 0,
             )
             for place, operator in enumerate(vertex.operators)
         ]

@@ -88,7 +88,7 @@ class SnapshotFiles:
         """
         sizes: dict[str, int] | None = None
         for vertex in self.metadata.vertices:
-            for file in vertex.subtasks:
+            for file in (*vertex.subtasks, *vertex.in_flight):
                 if file is None or not file.path:
                     continue
                 if parse_name(file.path)[0]:

@@ -47,7 +47,7 @@ def test_the_newest_checkpoints_are_a_table_with_the_reasons_below(capsys: pytes
     lines = printed(capsys)
     rows = [line for line in lines if line[:2] in ("7 ", "8 ", "9 ")]
     assert [row.split()[2] for row in rows] == ["COMPLETED", "FAILED", "ABORTED"]
-    assert rows[0].endswith("45 ms 2/2 4 KiB 2 KiB 2.5 ms 0.3 ms 40 ms")
+    assert rows[0].endswith("45 ms 2/2 4 KiB 2 KiB - 2.5 ms 0.3 ms 40 ms")
     assert "8: Sink (2/2) could not take part: no." in lines
     assert "9: Tasks restart." in lines
     assert "The last complete one is in /c/9f/chk-7" in lines
@@ -70,9 +70,23 @@ def test_one_checkpoint_is_shown_task_by_task(capsys: pytest.CaptureFixture[str]
     assert "Location /c/9f/chk-7" in lines
     tasks = [line for line in lines if line.startswith("v")]
     assert tasks == [
-        "v1 1 Source 12 ms 1.0 ms 2.5 ms 0.3 ms 40 ms 2 KiB 1 KiB no",
-        "v2 2 Sink 44 ms 1.0 ms 2.5 ms 0.3 ms 40 ms 2 KiB 1 KiB no",
+        "v1 1 Source 12 ms 1.0 ms 2.5 ms 0.3 ms 40 ms 2 KiB 1 KiB -",
+        "v2 2 Sink 44 ms 1.0 ms 2.5 ms 0.3 ms 40 ms 2 KiB 1 KiB -",
     ]
+
+
+def test_what_barriers_overtook_is_shown(capsys: pytest.CaptureFixture[str]):
+    """Of the checkpoint, and of each task whose barriers overtook something."""
+    metrics = msgspec.structs.replace(METRICS, unaligned=True, in_flight_bytes=3_072)
+    tasks = [SubtaskSnapshot("v2", "Sink", 1, 44, metrics), SubtaskSnapshot("v1", "Source", 0, 12, METRICS)]
+    record = msgspec.structs.replace(COMPLETED, subtasks=tasks, unaligned=True, in_flight_bytes=3_072)
+    print_checkpoint(record)
+    lines = printed(capsys)
+    assert "In flight 3 KiB: its barriers overtook records" in lines
+    assert [line.split()[-1] for line in lines if line.startswith("v1")] == ["-"]
+    assert [line.split()[-2:] for line in lines if line.startswith("v2")] == [["3", "KiB"]]
+    print_checkpoints(CheckpointStatistics(1, 1, "9f", SUMMARY, [record]))
+    assert any("4 KiB 2 KiB 3 KiB 2.5 ms" in line for line in printed(capsys))
 
 
 def test_a_line_says_what_matters():

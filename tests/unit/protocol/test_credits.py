@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, deque
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmflow.errors import ProtocolError
-from zmflow.protocol.credits import GateCredits
+from zmflow.protocol.credits import OVERDRAFT_MAX, CreditBalance, GateCredits
 
 
 @settings(max_examples=300, deadline=None)
@@ -69,3 +70,52 @@ def test_a_frame_without_credit_is_an_error() -> None:
     gate.received(0, 5)
     with pytest.raises(ProtocolError, match="without a credit"):
         gate.received(0, 4)
+
+
+@given(st.integers(1, 3), st.integers(0, 4), st.integers(1, 8), st.integers(0, 1 << 32))
+def test_what_is_pushed_comes_without_credit_and_takes_no_more_room(
+    exclusive: int, floating: int, queued_max: int, seed: int
+) -> None:
+    """Frames leave in order, pushed or not; a sender that fills its queue only as room comes back never has
+    more with the receiver and in its queue than credits and queue hold."""
+    chance = random.Random(seed)
+    gate: GateCredits[int] = GateCredits(exclusive, floating)
+    balance = CreditBalance()
+    room, queued, held, sent, consumed = queued_max, 0, 0, 0, 0
+
+    def grant(grants: list[tuple[int, int]]) -> int:
+        return sum(balance.granted(credit) for _, credit in grants)
+
+    room += grant(gate.opened(0))
+    while consumed < 60:
+        gate.check()
+        draw = chance.random()
+        if room and sent < 60 and draw < 0.4:
+            room, queued, sent = room - 1, queued + 1, sent + 1
+        elif draw < 0.5:
+            waiting = queued - max(0, balance.available)
+            if waiting > 0:
+                gate.announced(0, waiting)
+                while queued:
+                    queued -= 1
+                    room += balance.spend()
+                    held += 1
+                    room += grant(gate.received(0, queued))
+        elif queued and balance.available > 0 and draw < 0.8:
+            queued -= 1
+            room += balance.spend()
+            held += 1
+            room += grant(gate.received(0, queued))
+        elif held:
+            held, consumed = held - 1, consumed + 1
+            room += grant(gate.consumed(0))
+        assert queued + held <= exclusive + floating + queued_max
+    assert (queued, held, room) == (0, 0, queued_max)
+
+
+def test_nobody_may_owe_more_than_a_queue_holds() -> None:
+    """A peer that announces without end is refused before anything is received."""
+    gate: GateCredits[int] = GateCredits(1, 0)
+    gate.opened(0)
+    with pytest.raises(ProtocolError, match="without credit"):
+        gate.announced(0, OVERDRAFT_MAX + 1)

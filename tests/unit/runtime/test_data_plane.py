@@ -14,6 +14,7 @@ import zmq
 
 from zmflow.errors import ProtocolError
 from zmflow.execution.batches import decode_batch
+from zmflow.protocol.checkpoints import CheckpointBarrier, decode_barrier
 from zmflow.protocol.frames import Frame, FrameKind, encode_frames
 from zmflow.protocol.messages import ChannelTarget, DataEndpoint
 from zmflow.protocol.versions import Versions, local_versions
@@ -275,3 +276,33 @@ def test_a_thread_that_fails_says_so(ends: Ends) -> None:
 
     ends.b._outbox.post(broken)
     assert "too many open files" in str(ends.failures.get(timeout=WAIT_S))
+
+
+def test_what_is_pushed_leaves_without_credit_and_is_owed(ends: Ends) -> None:
+    """A barrier behind more than the consumer has room for arrives, and so does what is before it; the room
+    that was lent comes back when the consumer is done with as much."""
+    ends.gate()
+    out = ends.connect()
+    barrier = CheckpointBarrier(1, 0)
+    out.permits.lend()
+    for number in range(40):
+        out.send([number])
+    out.send_event(barrier)
+    out.push()
+    out.permits.end_lending()
+    for number in range(40):
+        assert decode_batch(ends.receive()[1]) == [number]
+    source, frame = ends.receive()
+    assert (frame.kind, decode_barrier(frame.payload)) == (FrameKind.BARRIER, barrier)
+    repaid: SimpleQueue[bool] = SimpleQueue()
+    assert out.permits.owes(lambda: repaid.put(True))
+    releases = Releases(ends.mailbox)
+    for _ in range(41):
+        releases.add(source)
+    assert repaid.get(timeout=WAIT_S)
+    for number in range(30):
+        out.send([number])
+        source, frame = ends.receive()
+        assert decode_batch(frame) == [number]
+        releases.add(source)
+    assert ends.failures.empty()

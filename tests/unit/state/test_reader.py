@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from zmflow.errors import CheckpointFileMissingError, ConfigurationError, StateError
 from zmflow.ids import operator_id_of
 from zmflow.protocol.checkpoint_metadata import (
     CheckpointMetadata,
+    InputRecord,
     OperatorRecord,
     VertexRecord,
     encode_metadata,
@@ -21,6 +24,7 @@ from zmflow.state.descriptors import StateKind
 from zmflow.state.keys import key_group, key_group_range
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
 from zmflow.state.reader import SnapshotReader, SnapshotWriter
+from zmflow.state.snapshot_files import open_state_file
 from zmflow.state.state_file import pickle_state
 
 COUNTS = {f"k{n}": n for n in range(300)}
@@ -141,3 +145,36 @@ def test_tables_need_a_package(
     table = getattr(reader, method)("counts", "count")
     assert sorted(zip(list(table["key"]), list(table["value"]), strict=True), key=lambda p: str(p[0]))[0]
     assert len(table) == 300
+
+
+def test_what_was_on_its_way_is_kept_in_what_is_written(tmp_path: Path) -> None:
+    """A checkpoint whose barriers overtook records is changed like any other; its files are checked and shown
+    with it."""
+    storage = bootstrapped(tmp_path / "s").files.storage
+    metadata = bootstrapped(tmp_path / "t").files.metadata
+    elements = [os.urandom(50_000)]
+    overtaken = pickle_state(
+        [OperatorSnapshot("in-flight", [], [OperatorStateSnapshot("0/1", OperatorStateMode.SPLIT, elements)])]
+    )
+    size = storage.write("0.overtaken", list(overtaken.parts()))
+    vertex = structs.replace(
+        metadata.vertices[0],
+        in_flight=[None, StateFile("0.overtaken", size), None],
+        inputs=[InputRecord("up", 0, 0, 2)],
+    )
+    changed = structs.replace(metadata, vertices=[vertex, *metadata.vertices[1:]])
+    (tmp_path / "s" / "_metadata").write_bytes(encode_metadata(changed))
+    reader = SnapshotReader(str(tmp_path / "s"))
+    assert reader.operators()[0].in_flight_bytes == size
+    writer = SnapshotWriter(reader)
+    writer.remove("counts", "seen")
+    writer.write(str(tmp_path / "u"))
+    written = SnapshotReader(str(tmp_path / "u"))
+    written.files.check_sizes()
+    (_, file, _) = written.files.metadata.vertices[0].in_flight
+    assert file is not None
+    (state,) = open_state_file(file, written.files.storage).operator("in-flight", "0/1")
+    assert state.elements == elements
+    (tmp_path / "u" / file.path).unlink()
+    with pytest.raises(CheckpointFileMissingError):
+        written.files.check_sizes()

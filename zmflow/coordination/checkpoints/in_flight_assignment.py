@@ -54,15 +54,16 @@ def in_flight_of(
     return restores
 
 
-def homeless_records(graph: JobGraph, metadata: CheckpointMetadata) -> list[str]:
-    """The names of vertices of a checkpoint to which records were on their way over edges that a job has
-    not."""
-    found = [(id(record), place) for _, record, place in _matched(graph, metadata)]
-    return [
-        record.name
+def homeless_records(graph: JobGraph, metadata: CheckpointMetadata) -> set[str]:
+    """The ids of the operators of a checkpoint to which records were on their way over edges that a job has
+    not: there is nobody to send them again."""
+    found = [(record.operators[0].operator_id, place) for _, record, place in _matched(graph, metadata)]
+    return {
+        record.operators[0].operator_id
         for record in metadata.vertices
-        if any(record.in_flight) and any((id(record), place) not in found for place in record.inputs)
-    ]
+        if any(record.in_flight)
+        and any((record.operators[0].operator_id, place) not in found for place in record.inputs)
+    }
 
 
 def _matched(

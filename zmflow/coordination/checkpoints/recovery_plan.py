@@ -13,8 +13,14 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from zmflow.coordination.checkpoints.in_flight_assignment import homeless_records
 from zmflow.graph.job_graph import JobGraph, JobOperator, JobVertex
 from zmflow.protocol.checkpoint_metadata import CheckpointMetadata, OperatorRecord, VertexRecord
+
+_HOMELESS = (
+    " on an exchange that the job has not: nothing is on its way in a savepoint, "
+    "or in a checkpoint whose barriers overtook nothing"
+)
 
 __all__ = ["OperatorPlan", "RecoveryPlan", "Verdict", "plan_recovery"]
 
@@ -69,6 +75,7 @@ def plan_recovery(
         drops: whether state of operators that the job has not may be dropped.
     """
     records = {o.operator_id: (v, o) for v in metadata.vertices for o in v.operators}
+    homeless = homeless_records(graph, metadata)
     vertices: list[JobVertex] = []
     operators: list[OperatorPlan] = []
     for vertex in graph.vertices:
@@ -85,10 +92,12 @@ def plan_recovery(
         for operator in vertex.chain:
             record = records.get(operator.operator_id)
             reason = "" if record is None else _refusal(vertex, operator, record[0], stateful, maximum)
+            if operator.operator_id in homeless and not drops:
+                reason = reason or f"Records were on their way to it{_HOMELESS}."
             operators.append(_of_job(vertex, operator, record, stateful, reason))
     known = {o.operator_id for vertex in graph.vertices for o in vertex.chain}
     for operator_id, (left, of_snapshot) in records.items():
-        if operator_id not in known and operator_id in stateful:
+        if operator_id not in known and operator_id in homeless.union(stateful):
             operators.append(_of_snapshot(left, of_snapshot, drops=drops))
     return RecoveryPlan(msgspec.structs.replace(graph, vertices=vertices), operators)
 
@@ -146,7 +155,7 @@ def _refusal(
 
 
 def _of_snapshot(record: VertexRecord, operator: OperatorRecord, *, drops: bool) -> OperatorPlan:
-    reason = "" if drops else "It has state, and the job has no such operator."
+    reason = "" if drops else "It has state or records on their way to it, and the job has no such operator."
     verdict: Verdict = "dropped" if drops else "refused"
     before = record.parallelism
     return OperatorPlan(operator.operator_id, operator.uid, operator.name, verdict, before, 0, reason)

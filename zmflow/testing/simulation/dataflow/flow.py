@@ -49,6 +49,7 @@ class Flow:
         self._lag = {
             kind: self.chance.choice((0.0, 0.0, 0.6, 0.9)) for kind in ("up", "down", "aside", "task")
         }
+        self._lag["input"] = 0.95 if self.plan.pressed else self._lag["task"]
         self.master = Master(self, self.chance)
 
     def note(self, who: str, what: str) -> None:
@@ -130,7 +131,7 @@ class Flow:
             happens += [("enumerator", partial(self._enumerate, each)) for each in slot.busy_enumerators()]
             for task in slot.tasks.values():
                 if task.ready:
-                    happens.append(("task", task.step))
+                    happens.append(("input" if task.inputs else "task", task.step))
                 if task.aside.waiting:
                     happens.append(("aside", partial(self._acknowledge, slot, task)))
         if self.storing:

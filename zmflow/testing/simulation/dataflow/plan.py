@@ -39,6 +39,7 @@ class Plan:
     spread: int  # steps within which they are
     keeps: bool  # writers keep some rows over a checkpoint
     values: bool  # counts are kept as ``reduce`` keeps them; else in a state backend
+    pressed: bool  # tasks with inputs lag behind those that feed them, and barriers overtake what waits
 
     def graph(self, chance: Random) -> JobGraph:
         """The job, at a parallelism of which each vertex has its own; forward pairs have the same."""
@@ -170,11 +171,16 @@ def draw_plan(chance: Random, alignment: Random) -> Plan:
         "execution.checkpointing.max-concurrent-checkpoints": str(chance.choice((1, 1, 2, 3))),
         "execution.checkpointing.tolerable-failed-checkpoints": str(tolerated),
         "execution.checkpointing.unaligned.enabled": alignment.choice(("true", "true", "false")),
-        "execution.checkpointing.aligned-checkpoint-timeout": f"{alignment.choice((0, 0, 5, 20, 5000))} ms",
+        "execution.checkpointing.aligned-checkpoint-timeout": f"{alignment.choice((0, 5, 20, 5000))} ms",
         "execution.checkpointing.mode": "EXACTLY_ONCE" if exactly_once else "AT_LEAST_ONCE",
         "execution.checkpointing.dir": chance.choice(("", "memory:///checkpoints")),
         "execution.checkpointing.num-retained": str(chance.choice((1, 1, 3))),
     }
+    pressed = alignment.random() < 0.3
+    if pressed:
+        settings["execution.checkpointing.max-concurrent-checkpoints"] = "1"
+        settings["execution.checkpointing.unaligned.enabled"] = "true"
+        settings["execution.checkpointing.aligned-checkpoint-timeout"] = f"{alignment.choice((0, 0, 3))} ms"
     return Plan(
         tuple(vertices),
         chance.choice((3, 4, 8, 16)),
@@ -185,4 +191,5 @@ def draw_plan(chance: Random, alignment: Random) -> Plan:
         chance.choice((100, 300, 600)),
         chance.random() < 0.4,
         chance.random() < 0.4,
+        pressed,
     )

@@ -217,6 +217,8 @@ class FlowTask:
         if chain.source is not None and not self.checkpoints.has_finished:
             self._slot.request_split(self)
         if self.deployment.restore is not None:
+            if self.deployment.restore.in_flight:
+                self.flow.count("overtaken records are sent again")
             self.outputs.restore(self.deployment.restore, self.flow.plan.settings)
         self._slot.report(self, "RUNNING")
         self.phase = "runs"
