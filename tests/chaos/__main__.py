@@ -13,7 +13,9 @@ from pathlib import Path
 import msgspec
 
 from tests.chaos import exactly_once, kill, neighbour
+from tests.chaos.database import MISSING, is_installed
 from tests.chaos.measurements import Bounds, KillReport
+from tests.chaos.variants import BACKENDS
 
 __all__ = ["main"]
 
@@ -36,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     once = commands.add_parser("exactly-once", help="kill -9 in and between checkpoints")
     once.add_argument("--kills", type=int, default=200, metavar="N", help="how often to kill; default: 200")
     once.add_argument("--seed", type=int, default=7, help="of all decisions; default: 7")
+    once.add_argument("--backend", choices=BACKENDS, help="of the state of all jobs; default: both in turn")
+    once.add_argument("--no-postgres", action="store_true", help="without jobs that write to PostgreSQL")
     once.add_argument("--logs", type=Path, metavar="DIR", help="keep the daemons' logs there")
     beside = commands.add_parser("neighbour", help="what a killed worker does to the job beside it")
     beside.add_argument("--rounds", type=int, default=5, help="kills; default: 5")
@@ -67,6 +71,10 @@ def _exactly_once(options: argparse.Namespace) -> bool:
         kills_max=options.kills,
         bounds=EXACTLY_ONCE_BOUNDS,
         say=lambda line: print(line, file=sys.stderr if options.json else sys.stdout, flush=True),
+        choices=exactly_once.Choices(
+            backends=BACKENDS if options.backend is None else (options.backend,),
+            postgres=not options.no_postgres,
+        ),
         log_dir=options.logs,
     )
     if options.json:
@@ -107,16 +115,26 @@ def _print_kills(report: KillReport) -> None:
         f"The machine itself stood still for at most {report.longest_stall_ms:.0f} ms, which is taken off\n"
         f"Processes left behind: {len(report.left_behind)}"
     )
+    for variant, counts in report.variants.items():
+        print(
+            f"{variant}: {counts.jobs} jobs, {counts.restarts} restarts; {counts.kills} kills, "
+            f"{counts.kills_in_checkpoint} of them in a checkpoint; {counts.checkpoints} checkpoints, "
+            f"{counts.checkpoints_in_flight} of them with records in flight (at most "
+            f"{counts.in_flight_bytes_max} bytes), {counts.restored_in_flight} of those restored from"
+        )
     for line in report.odd_failures:
         print(f"Odd, but recovered from: {line}")
-    for line in [*report.wrong, *report.left_behind, *report.broken]:
+    for line in [*report.wrong, *report.left_behind, *report.files_left, *report.broken]:
         print(f"WRONG: {line}")
     print("Everything holds." if report.holds else "Not everything holds.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit code is 1 when something does not hold."""
-    options = _parser().parse_args(arguments)
+    """The command; its exit code is 1 when something does not hold, and 2 when something is missing."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command == "exactly-once" and not options.no_postgres and not is_installed():
+        parser.error(MISSING)
     runs = {"kill": _kill, "exactly-once": _exactly_once, "neighbour": _neighbour}
     return 0 if runs[options.command](options) else 1
 

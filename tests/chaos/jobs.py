@@ -83,6 +83,7 @@ class JobOrder:
     strategy: str
     overwrite: bool  # of the file sinks
     settings: tuple[tuple[str, str], ...] = ()
+    variant: str = ""  # of those of an exactly-once run
 
     def configuration(self) -> Configuration:
         """Its settings."""

@@ -35,9 +35,10 @@ CLUSTER = {
 def line_of_kill(kill: Kill) -> str:
     """A kill, for people."""
     names = ", ".join(name for _, name in kill.victim.jobs) or "no job"
+    where = " In a checkpoint." if kill.in_checkpoint_of else ""
     return (
         f"kill {kill.number:<4} {kill.victim.title} (pid {kill.victim.pid}, {names}): noticed after "
-        f"{kill.detection_ms:.0f} ms. {kill.said}"
+        f"{kill.detection_ms:.0f} ms.{where} {kill.said}"
     ).rstrip()
 
 
@@ -46,7 +47,8 @@ def line_of_job(job: JobRun) -> str:
     times = f"restarted {job.restarts} times" if job.restarts != 1 else "restarted once"
     outcome = f"WRONG, {job.fault}" if job.fault else "right result"
     seconds = (job.ended_ms - job.submitted_ms) / 1000
-    return f"job {job.order.name} ({job.job_id[:8]}) {job.state} after {seconds:.1f} s, {times}: {outcome}"
+    what = ", ".join(filter(None, (job.job_id[:8], job.order.variant)))
+    return f"job {job.order.name} ({what}) {job.state} after {seconds:.1f} s, {times}: {outcome}"
 
 
 def run(

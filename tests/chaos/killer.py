@@ -11,6 +11,7 @@ from tests.chaos.cluster import ChaosCluster, wall_ms
 from tests.chaos.plan import KillDecision
 from tests.chaos.processes import signal_marked
 from zmflow.errors import ZmflowError
+from zmflow.protocol.checkpoint_statistics import CheckpointSummary
 from zmflow.protocol.messages import ClusterStatus
 
 __all__ = ["Kill", "Killer", "Victim", "choose"]
@@ -57,11 +58,20 @@ class Kill:
     killed_ms: float
     noticed_ms: float
     said: str  # by the JobManager, about the failure
+    in_checkpoint_of: str = ""  # the id of a job that lost a checkpoint which was under way
 
     @property
     def detection_ms(self) -> float:
         """From the signal to the instant at which the JobManager knew."""
         return self.noticed_ms - self.killed_ms if self.noticed_ms else float("inf")
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A checkpoint of a job that is under way, and how many were complete before it."""
+
+    job_id: str
+    completed_before: int
 
 
 def choose(decision: KillDecision, status: ClusterStatus, cluster: ChaosCluster) -> Victim | None:
@@ -88,8 +98,6 @@ class Killer:
 
     def __init__(self, cluster: ChaosCluster, decisions: Iterator[KillDecision]) -> None:
         self.kills: list[Kill] = []
-        self.in_checkpoint = 0
-        """How many of them came while a checkpoint was under way."""
         self._cluster = cluster
         self._decisions = decisions
         self._client = cluster.client()
@@ -131,29 +139,47 @@ class Killer:
         give_up = time.monotonic() + VICTIM_TIMEOUT_S
         while time.monotonic() < give_up:
             victim = choose(decision, self._client.cluster_status(), self._cluster)
-            if decision.in_checkpoint and victim is not None:
-                self._await_checkpoint(victim)
+            begun = self._begun(victim, CHECKPOINT_TIMEOUT_S if decision.in_checkpoint else 0.0)
             killed_ms = wall_ms()
             if victim is not None and signal_marked(victim.pid, self._cluster.mark):
                 noticed_ms = self._await_notice(victim)
+                lost = self._was_lost(begun)
                 if not victim.allocation:
                     self._cluster.forget(victim.place)
                     self._replace_at[victim.place] = time.monotonic() + decision.replaced_after_ms / 1000
-                return Kill(len(self.kills) + 1, victim, killed_ms, noticed_ms, self._said_about(victim))
+                return Kill(
+                    len(self.kills) + 1,
+                    victim,
+                    killed_ms,
+                    noticed_ms,
+                    self._said_about(victim),
+                    begun.job_id if lost else "",
+                )
             self._pass_time(time.monotonic() + POLL_INTERVAL_S)
         raise AssertionError(f"There was no {decision.victim} to kill for {VICTIM_TIMEOUT_S:g} s.")
 
-    def _await_checkpoint(self, victim: Victim) -> None:
-        """Wait until a checkpoint of a job that will lose a slot is under way, or was so long not."""
-        give_up = time.monotonic() + CHECKPOINT_TIMEOUT_S
-        while time.monotonic() < give_up and victim.jobs:
-            with contextlib.suppress(ZmflowError):
-                for job_id, _ in victim.jobs:
-                    checkpoints = self._client.get_job(job_id).checkpoints
-                    if checkpoints is not None and checkpoints.in_progress:
-                        self.in_checkpoint += 1
-                        return
+    def _begun(self, victim: Victim | None, patience_s: float) -> _Begun | None:
+        """A checkpoint under way of a job that will lose a slot. None when there was none for so long."""
+        give_up = time.monotonic() + patience_s
+        while victim is not None and victim.jobs:
+            for job_id, _ in victim.jobs:
+                checkpoints = self._checkpoints(job_id)
+                if checkpoints is not None and checkpoints.in_progress:
+                    return _Begun(job_id, checkpoints.completed)
+            if time.monotonic() >= give_up:
+                break
             self._cluster.poll(0)
+        return None
+
+    def _was_lost(self, begun: _Begun | None) -> bool:
+        """Whether it was not complete. One that all tasks had written when somebody died is nevertheless."""
+        checkpoints = None if begun is None else self._checkpoints(begun.job_id)
+        return checkpoints is not None and checkpoints.completed == begun.completed_before
+
+    def _checkpoints(self, job_id: str) -> CheckpointSummary | None:
+        with contextlib.suppress(ZmflowError):
+            return self._client.get_job(job_id).checkpoints
+        return None
 
     def _await_notice(self, victim: Victim) -> float:
         give_up = time.monotonic() + NOTICE_TIMEOUT_S

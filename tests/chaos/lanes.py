@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.cluster import ChaosCluster, wall_ms
+from tests.chaos.in_flight import InFlight, InFlightWatch
 from tests.chaos.jobs import JobOrder, Workload
 from zmflow import StreamExecutionEnvironment
 from zmflow.api.environment import environment_context
@@ -49,6 +50,8 @@ class JobRun:
     ended_ms: float = 0.0
     state: str = ""
     restarts: int = 0
+    checkpoints: int = 0  # complete ones
+    in_flight: InFlight = field(default_factory=InFlight)
     fault: str = ""
     odd_failure: str = ""  # the last one that is no kill's
     recoveries: list[Recovery] = field(default_factory=list)
@@ -57,6 +60,8 @@ class JobRun:
         """Take note of a status."""
         summary = status.summary
         self.state, self.restarts = summary.state, summary.restarts
+        if status.checkpoints is not None:
+            self.checkpoints = status.checkpoints.completed
         for entry in status.exceptions[-1:]:
             for failure in (entry.failure, *entry.concurrent):
                 if failure.kind not in EXPECTED_FAILURES:
@@ -166,9 +171,12 @@ class JobLane:
             client = env.execute_async(run.order.name)
         assert isinstance(client, RemoteJobClient)
         run.job_id = client.get_job_id()
+        in_flight = InFlightWatch(self._cluster.client(), run.job_id, run.in_flight)
         try:
             for status in client.watch():
                 run.observe(status)
+                in_flight.observe(status)
             run.end(client.status(), workload)
         finally:
+            in_flight.close()
             client.close()

@@ -12,7 +12,15 @@ from tests.chaos.lanes import JobRun, Recovery
 from tests.chaos.processes import Process
 from tests.chaos.stalls import Stall, standstill_ms
 
-__all__ = ["Bounds", "KillReport", "Quantiles", "recovery_ms", "report_of"]
+__all__ = [
+    "Bounds",
+    "KillReport",
+    "Quantiles",
+    "VariantCounts",
+    "counts_by_variant",
+    "recovery_ms",
+    "report_of",
+]
 
 
 class Quantiles(msgspec.Struct, frozen=True):
@@ -47,6 +55,19 @@ class Bounds:
     kills_least: int
 
 
+class VariantCounts(msgspec.Struct):
+    """What was done to the jobs of one variant, and by them."""
+
+    jobs: int = 0
+    restarts: int = 0
+    checkpoints: int = 0  # complete ones
+    checkpoints_in_flight: int = 0  # those with records that barriers had overtaken
+    restored_in_flight: int = 0  # those of them that the job went back to
+    in_flight_bytes_max: int = 0  # of one checkpoint
+    kills: int = 0  # of processes that ran something of such a job
+    kills_in_checkpoint: int = 0  # which was lost by that
+
+
 class KillReport(msgspec.Struct, frozen=True):
     """The summary of a run, which is what ``--json`` prints."""
 
@@ -67,6 +88,8 @@ class KillReport(msgspec.Struct, frozen=True):
     longest_stall_ms: float  # of the machine itself; stalls are taken off the durations above
     left_behind: list[str]
     broken: list[str]  # the bounds that do not hold, in sentences
+    variants: dict[str, VariantCounts] = {}  # of jobs that have any
+    files_left: list[str] = []  # of checkpoints of jobs that have ended
 
     @property
     def holds(self) -> bool:
@@ -95,6 +118,24 @@ def recovery_ms(
     before = [instant for instant in waited if instant <= recovery.running_ms]
     began_ms = max(before, default=recovery.running_ms)
     return recovery.running_ms - began_ms - standstill_ms(stalls, began_ms, recovery.running_ms)
+
+
+def counts_by_variant(kills: Sequence[Kill], runs: Sequence[JobRun]) -> dict[str, VariantCounts]:
+    """What there was of each variant. A TaskManager that worked for two jobs counts for both."""
+    counts: dict[str, VariantCounts] = {}
+    for run in runs:
+        of_variant = counts.setdefault(run.order.variant, VariantCounts())
+        of_variant.jobs += 1
+        of_variant.restarts += run.restarts
+        of_variant.checkpoints += run.checkpoints
+        of_variant.checkpoints_in_flight += len(run.in_flight.size_bytes)
+        of_variant.restored_in_flight += run.in_flight.proofs
+        of_variant.in_flight_bytes_max = max(
+            of_variant.in_flight_bytes_max, *run.in_flight.size_bytes.values(), 0
+        )
+        of_variant.kills += sum(run.job_id in dict(kill.victim.jobs) for kill in kills)
+        of_variant.kills_in_checkpoint += sum(run.job_id == kill.in_checkpoint_of for kill in kills)
+    return dict(sorted(counts.items()))
 
 
 def report_of(

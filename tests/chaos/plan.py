@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.chaos.jobs import KINDS, JobKind, JobOrder
+from tests.chaos.variants import INLINE_THRESHOLDS, Variant, shuffled
 
 __all__ = ["KillDecision", "exactly_once_orders", "job_orders", "kill_decisions"]
 
@@ -85,14 +86,16 @@ def job_orders(seed: int, lane: int) -> Iterator[JobOrder]:
 
 
 def exactly_once_orders(
-    seed: int, lane: int, checkpoints: Path, kinds: Sequence[JobKind]
+    seed: int, lane: int, checkpoints: Path, kinds: Sequence[JobKind], variants: Sequence[Variant]
 ) -> Iterator[JobOrder]:
     """The jobs of one lane of the exactly-once run, without end."""
     chance = random.Random(f"exactly-once jobs of {seed} in lane {lane}")
+    ways = shuffled(random.Random(f"variants of {seed} in lane {lane}"), variants)
     number = 0
     while True:
         for kind in chance.sample(list(kinds), len(kinds)):
             number += 1
+            variant = next(ways)
             yield JobOrder(
                 name=f"{kind.name}-{lane}-{number}",
                 kind=kind,
@@ -102,6 +105,9 @@ def exactly_once_orders(
                 settings=(
                     ("execution.checkpointing.interval", f"{CHECKPOINT_INTERVAL_MS} ms"),
                     ("execution.checkpointing.dir", str(checkpoints)),
+                    ("execution.checkpointing.data-inline-threshold", chance.choice(INLINE_THRESHOLDS)),
                     ("execution.checkpointing.tolerable-failed-checkpoints", "100"),
+                    *variant.settings,
                 ),
+                variant=str(variant),
             )

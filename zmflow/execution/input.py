@@ -1,7 +1,7 @@
 """The input of a task: which channels are open, and when all have ended.
 
 One ``InputState`` per task. The shell tells it what arrived; it answers whether the input is over. (How
-far event time is in it says ``watermark_valve``; barrier alignment belongs here, once there are barriers.)
+far event time is in it says ``watermark_valve``, how far a checkpoint is ``barrier_alignment``.)
 """
 
 from __future__ import annotations

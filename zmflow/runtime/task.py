@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -21,24 +21,19 @@ from zmflow.config.options import RUNTIME_MODE, STATE_BACKEND
 from zmflow.execution.barrier_alignment import Alignment
 from zmflow.execution.batches import Batch
 from zmflow.execution.chain import Chain
-from zmflow.execution.input import InputState
 from zmflow.execution.slicing import SliceSize
 from zmflow.execution.stages import BatchConsumer
 from zmflow.execution.stream_operator import MAX_WATERMARK
-from zmflow.execution.time_events import StreamStatus, TimeEvent, Watermark, decode_time_event
-from zmflow.execution.watermark_valve import GateValves
+from zmflow.execution.time_events import Watermark
 from zmflow.graph.job_graph import ChainSpec
 from zmflow.protocol.checkpoints import (
     CheckpointBarrier,
     NotifyCheckpoint,
     UnalignCheckpoint,
-    decode_barrier,
 )
-from zmflow.protocol.frames import Frame, FrameKind
 from zmflow.protocol.messages import TaskCounters, TaskDeployment, TaskFailure, TaskState
 from zmflow.runtime.channels import (
     CANCEL,
-    END,
     InputChannel,
     Mailbox,
     Releases,
@@ -50,6 +45,7 @@ from zmflow.runtime.checkpoints.last_commits import await_checkpoint, await_comm
 from zmflow.runtime.checkpoints.overtaking import Overtaking
 from zmflow.runtime.checkpoints.stopping import StoppedWithSavepointError, Stopping
 from zmflow.runtime.checkpoints.task_checkpoints import TaskCheckpoints
+from zmflow.runtime.input_loop import InputLoop
 from zmflow.runtime.interruption import Interruptions
 from zmflow.runtime.metric_sampler import MetricSampler
 from zmflow.runtime.runtime_context import runtime_context
@@ -69,9 +65,6 @@ if TYPE_CHECKING:
     from zmflow.runtime.spill_files import SpillFiles
 
 __all__ = ["Task"]
-
-TIME_EVENTS = frozenset((Watermark, StreamStatus))
-EVENT_FRAMES = frozenset((FrameKind.WATERMARK, FrameKind.STREAM_STATUS))
 
 
 class Task:
@@ -99,8 +92,6 @@ class Task:
         self._environment = environment
         self._outputs = TaskOutputs(deployment, [], settings)
         self._releases = Releases(self.mailbox)
-        self._input = InputState(deployment.gate_channels)
-        self._valves = GateValves(deployment.gate_channels)
         self._checkpoints = TaskCheckpoints(
             deployment,
             settings,
@@ -118,9 +109,18 @@ class Task:
             *places,
             self._checkpoints,
             self._releases,
-            lambda alignment: self._aligned(self._opened_chain, alignment),
+            self._aligned,
             self._control,
             has_input=bool(self.gates),
+        )
+        self._input = InputLoop(
+            deployment.gate_channels,
+            self._checkpoints,
+            self._releases,
+            next_item=self._next_item,
+            control=self._control,
+            aligned=self._aligned,
+            process=self._process,
         )
         self._hosts: list[OperatorHost] = []
         self.accumulators = TaskAccumulators()
@@ -128,7 +128,6 @@ class Task:
         self._chain: Chain | None = None
         self._slices = SliceSize(0)
         self._records_in = 0
-        self._bytes_in = 0
         self._busy_s = 0.0
         self._log = get_logger()
         self._metrics = MetricSampler(self._log.warning)
@@ -192,7 +191,7 @@ class Task:
             attempt_id=self.deployment.attempt_id,
             records_in=self._records_in,
             records_out=outputs.records_out,
-            bytes_in=self._bytes_in,
+            bytes_in=self._input.bytes_in,
             bytes_out=outputs.bytes_out,
             busy_ms=int(max(0.0, self._busy_s - blocked_s) * 1000),
             backpressured_ms=int(blocked_s * 1000),
@@ -259,7 +258,7 @@ class Task:
                 self._run_source(chain)
                 chain.event(Watermark(MAX_WATERMARK))
             else:
-                self._run_input(chain)  # ends with MAX_WATERMARK as well
+                self._input.run(chain)  # ends with MAX_WATERMARK as well
             self._finish_chain(chain)
             self._outputs.finish(self._overtaking.serve)
             self._all_said = True
@@ -267,7 +266,7 @@ class Task:
         except StoppedWithSavepointError:
             if not self._all_said:
                 self._outputs.finish(self._overtaking.serve)
-            self._stopping.read_to_end(self._input)
+            self._stopping.read_to_end(self._input.state)
             await_commits(chain, self._serve)
 
     @property
@@ -343,43 +342,11 @@ class Task:
 
     # -- records -----------------------------------------------------------------------------------
 
-    def _run_input(self, chain: Chain) -> None:
-        process = (chain.process, chain.process_second)
-        blocked = self._checkpoints.blocked
-        while not self._input.finished:
-            channel, item = self._next_item()
-            if channel is None:
-                self._control(item)
-                continue
-            if blocked and channel in blocked:
-                self._checkpoints.hold(channel, item)
-                self._releases.flush_idle()
-                continue
-            kind = item.kind if item.__class__ is Frame else None
-            if item is END or kind == FrameKind.END_OF_DATA:
-                self._releases.add(channel)
-                self._input.ended(channel.gate, channel.index)
-                self._take_events(chain, self._valves.finished(channel.gate, channel.index))
-                for alignment in self._checkpoints.ended(channel):
-                    self._aligned(chain, alignment)
-            elif item.__class__ is CheckpointBarrier or kind == FrameKind.BARRIER:
-                barrier = decode_barrier(item.payload) if kind is not None else item
-                self._releases.add(channel)
-                self._aligned(chain, self._checkpoints.barrier(channel, barrier))
-            elif item.__class__ in TIME_EVENTS or kind in EVENT_FRAMES:
-                self._take_event(chain, channel, decode_time_event(item) if kind is not None else item)
-                self._releases.add(channel)
-            else:
-                batch = channel.decode(item)
-                if kind is not None:
-                    self._bytes_in += len(item.payload)
-                self._process(batch, process[channel.gate], channel)
-                self._releases.add(channel)
-
-    def _aligned(self, chain: Chain, alignment: Alignment) -> None:
+    def _aligned(self, alignment: Alignment) -> None:
         """What has become of alignment: take a snapshot, let channels go on."""
         barrier = alignment.take
         if barrier is not None:
+            chain = self._opened_chain
             if barrier.kind == "drain" and not self._finished:
                 self._drain(chain)
             self._checkpoints.take(chain, self._outputs, alignment)
@@ -392,9 +359,7 @@ class Task:
         """Let event time go to its end, and hand out what was kept, before a savepoint for good."""
         if chain.source is not None:
             chain.event(Watermark(MAX_WATERMARK))
-        for gate, channels in enumerate(self.deployment.gate_channels):
-            for index in range(channels):
-                self._take_events(chain, self._valves.finished(gate, index))
+        self._input.end_event_time(chain)
         self._finish_chain(chain)
 
     def _say_checkpoint(self, message: CheckpointReply) -> None:
@@ -402,19 +367,6 @@ class Task:
 
     def _serve(self, until: float | None) -> None:
         self._control(self._next_item(until)[1])
-
-    def _take_event(self, chain: Chain, channel: InputChannel, event: TimeEvent) -> None:
-        """What an event of one channel means for the whole input goes through the chain."""
-        if isinstance(event, Watermark):
-            merged = self._valves.watermark(channel.gate, channel.index, event.timestamp_ms)
-        else:
-            merged = self._valves.status(channel.gate, channel.index, idle=event.idle)
-        self._take_events(chain, merged)
-
-    @staticmethod
-    def _take_events(chain: Chain, events: Sequence[TimeEvent]) -> None:
-        for event in events:
-            chain.event(event)
 
     def _run_source(self, chain: Chain) -> None:
         loop = SourceLoop(
@@ -437,7 +389,7 @@ class Task:
     def _control(self, item: Any) -> None:
         raise_if_ending(item)
         if isinstance(item, CheckpointBarrier):
-            self._aligned(self._opened_chain, self._checkpoints.triggered(item))
+            self._aligned(self._checkpoints.triggered(item))
         elif isinstance(item, UnalignCheckpoint):
             self._overtaking.follow(item)
         elif isinstance(item, NotifyCheckpoint):
@@ -451,7 +403,7 @@ class Task:
     def _notified(self, notice: NotifyCheckpoint) -> None:
         """A checkpoint is complete, or was given up."""
         chain = self._opened_chain
-        self._aligned(chain, self._checkpoints.notified(chain, self._reader, notice))
+        self._aligned(self._checkpoints.notified(chain, self._reader, notice))
 
     def _next_item(self, until: float | None = None) -> tuple[Any, Any]:
         return self._inbox.next(self._overtaking, until)
