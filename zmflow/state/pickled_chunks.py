@@ -36,8 +36,8 @@ CHUNK_SIZE_BYTES = 4 * 2**20
 which the writer waits for the interpreter lock; it is in memory as a whole."""
 
 CHUNK_ENTRIES = 64 * BLOCK_ENTRIES
-"""Entries of a dict that only grows whose keys are kept as bytes. The keys behind the last of them are pickled
-each time. With smaller ones the writer asks for the interpreter lock so often that the task notices."""
+"""Entries of a dict that only grows whose keys are kept as bytes. The keys behind the last are pickled each
+time. With smaller ones the writer asks for the interpreter lock so often that the task notices."""
 
 COMPRESS_FROM_BYTES = 256
 """What is smaller is stored as it is: the file has a block of 4 KiB for it in any case."""
