@@ -10,8 +10,8 @@ less without: both sides of a fork copy each page that they write to. With 500,0
 three times as much of the processors."""
 
 ENTRY_S_FIRST = 300e-9
-"""How long an entry of state takes to pickle, before it was measured: a short text with a number takes a
-third of it, a small object of the program's three times as long. A fork that would not have been needed says so."""
+"""How long an entry of state takes to pickle, before it was measured. A short text with a number takes a
+third of that, a small object of the program's three times as long."""
 
 ENTRIES_MEASURED_MIN = 10_000
 """Fewer entries say more of what a snapshot costs than of what an entry does, unless they took too long."""
