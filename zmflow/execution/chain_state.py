@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from zmflow.api.functions import RuntimeContext
@@ -13,6 +14,7 @@ from zmflow.graph.job_graph import ChainSpec
 from zmflow.state.chunks import KeyedChunk, OperatorSnapshot
 from zmflow.state.function_states import FunctionStates
 from zmflow.state.keys import key_group_range
+from zmflow.state.pickled_chunks import GrowingChunks, PickledChunk
 
 if TYPE_CHECKING:
     from zmflow.state.backend import Frozen, KeyedStateBackend
@@ -62,6 +64,7 @@ class ChainState:
         self._data: dict[int, list[SnapshotPart]] = {}
         self._counts: list[Callable[[], int]] = []
         self._backends: list[tuple[int, KeyedStateBackend]] = []
+        self._values: list[tuple[int, GrowingChunks]] = []
 
     def restored(self, index: int) -> RestoredOperator | None:
         """What the operator of a node goes on from."""
@@ -103,18 +106,17 @@ class ChainState:
         self._counts.append(backend.entry_count)
 
     def keep_values(self, index: int, values: dict[Any, Any]) -> None:
-        """A node keeps one value for each key: fill in what was restored."""
+        """A node keeps one value for each key, and never removes a key: fill in what was restored."""
         restored = self.restored(index)
         if restored is not None:
             for chunk in restored.of_kind(VALUES):
                 values.update(zip(chunk.keys, chunk.values, strict=True))
         first, last = self._groups.start, self._groups.stop - 1
-
-        def add(context: SnapshotContext) -> None:
-            # Not by key group: that would hash every key, which takes twenty times as long as writing it.
-            context.keyed.append(KeyedChunk(VALUES, VALUES, first, last, list(values), list(values.values())))
-
-        self._add_data(index, add, values.__len__)
+        # Not by key group: that would hash every key, which takes twenty times as long as writing it.
+        of = KeyedChunk(VALUES, VALUES, first, last, [], [])
+        self._values.append((index, GrowingChunks(of, values)))
+        self._data.setdefault(index, [])
+        self._counts.append(values.__len__)
 
     @property
     def has_listeners(self) -> bool:
@@ -155,19 +157,26 @@ class ChainState:
             raise
         return prepared
 
-    def collect(self, prepared: PreparedSnapshot) -> list[OperatorSnapshot]:
-        """The state of all operators but what is frozen, as the program's own objects: to be pickled before
-        they change."""
-        for index, backend in prepared.unfrozen:
-            for group in backend.key_groups:
-                prepared.contexts[index].keyed.extend(backend.chunks(group))
-        snapshots = []
+    def collect(self, prepared: PreparedSnapshot) -> Iterator[OperatorSnapshot]:
+        """The state of all operators but what is frozen, as the program's own objects, each part when it is
+        asked for: to be pickled before they change."""
         for index, context in prepared.contexts.items():
             for part in self._data.get(index, ()):
                 part(context)
-            if context.keyed or context.operator:
-                snapshots.append(OperatorSnapshot(self._ids[index], context.keyed, context.operator))
-        return snapshots
+            keyed = chain(context.keyed, self._keyed(index, prepared.unfrozen))
+            yield OperatorSnapshot(self._ids[index], keyed, context.operator)
+
+    def _keyed(
+        self, index: int, backends: list[tuple[int, KeyedStateBackend]]
+    ) -> Iterator[KeyedChunk | PickledChunk]:
+        """What a node has in its backend, and its running values."""
+        for owner, backend in backends:
+            if owner == index:
+                for group in backend.key_groups:
+                    yield from backend.chunks(group)
+        for owner, values in self._values:
+            if owner == index:
+                yield from values.pickled()
 
     def frozen(self, prepared: PreparedSnapshot) -> list[tuple[str, Frozen]]:
         """What is frozen, by operator id."""

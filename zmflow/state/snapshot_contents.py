@@ -103,6 +103,7 @@ def contents_of(files: SnapshotFiles) -> SnapshotContents:
     operators = []
     for vertex in files.metadata.vertices:
         found: dict[str, dict[tuple[str, str], StateContents]] = {}
+        counted: set[tuple[str, str, str, int]] = set()  # much state of a key group is in several chunks
         for reader in files.files(vertex):
             for operator_id, chunks in reader.operators.items():
                 states = found.setdefault(operator_id, {})
@@ -111,7 +112,10 @@ def contents_of(files: SnapshotFiles) -> SnapshotContents:
                 for chunk in chunks:
                     if chunk.kind == NATIVE:
                         continue
-                    groups = 0 if chunk.first_group < 0 else chunk.last_group - chunk.first_group + 1
+                    place = (operator_id, chunk.kind, chunk.name, chunk.first_group)
+                    is_new = chunk.first_group >= 0 and place not in counted
+                    counted.add(place)
+                    groups = chunk.last_group - chunk.first_group + 1 if is_new else 0
                     before = states.get((chunk.kind, chunk.name))
                     states[chunk.kind, chunk.name] = StateContents(
                         chunk.name,

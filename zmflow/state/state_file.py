@@ -3,7 +3,9 @@
 Layout, numbers little endian::
 
     magic, 8 bytes, the last is the version
-    chunks, one after the other: pickled, compressed with lz4 where that makes them smaller
+    chunks, one after the other. Entries by key: first keys and namespaces, then values, each as pickles of
+        some entries one after the other (version 1: one pickle of all three). Other state: one pickle. Each
+        part is compressed with lz4 where that makes it smaller
     index: MessagePack of ``StateIndex``
     footer: offset of the index u64 | its size u32 | its xxh64 u64 | magic
 
@@ -16,12 +18,10 @@ key groups and no others.
 
 from __future__ import annotations
 
-import io
 import pickle
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import lz4.block
@@ -38,6 +38,14 @@ from zmflow.state.native_files import (
     encode_manifest,
 )
 from zmflow.state.operator_state import OperatorStateMode, OperatorStateSnapshot
+from zmflow.state.pickled_chunks import (
+    COMPRESS_MAX_BYTES,
+    ChunkData,
+    PickledChunk,
+    pickled_chunks,
+    unpicklable,
+    unpickled_columns,
+)
 
 if TYPE_CHECKING:
     from zmflow.state.backend import Frozen
@@ -51,16 +59,9 @@ __all__ = [
     "pickle_state",
 ]
 
-_MAGIC = b"ZMFLSTA\x01"
+_MAGIC = b"ZMFLSTA\x02"
+_VERSIONS_READ = (1, 2)
 _FOOTER = struct.Struct("<QIQ8s")
-
-CHUNK_SIZE_MAX_BYTES = 2**31 - 1
-"""Largest chunk: what lz4 takes in one block. A key group of 2 GiB asks for more key groups."""
-
-COMPRESS_FROM_BYTES = 256
-"""Smaller chunks are stored as they are: the file has a block of 4 KiB for them in any case."""
-
-_SCALARS = frozenset((str, bytes, int, float, bool, type(None)))
 
 _OPERATOR_KINDS = {f"operator.{mode.value}": mode for mode in OperatorStateMode}
 
@@ -84,6 +85,8 @@ class ChunkEntry(_Struct, frozen=True):
     raw_bytes: int
     checksum: int  # xxh64 of what is stored
     watermark_ms: int | None = None
+    keys_stored_bytes: int = 0
+    keys_raw_bytes: int = 0
 
 
 class OperatorIndex(_Struct, frozen=True):
@@ -104,10 +107,25 @@ _index_decoder = msgspec.msgpack.Decoder(StateIndex)
 
 @dataclass(frozen=True, slots=True)
 class _Raw:
-    """A pickled chunk that has no place in a file yet. With a checksum the data is as it is stored."""
+    """A pickled chunk that has no place in a file yet. Plain bytes are as they are stored."""
 
     entry: ChunkEntry
-    data: bytes
+    data: bytes | ChunkData
+    keys: ChunkData | None = None
+
+    def stored(self) -> tuple[ChunkEntry, bytes]:
+        """What is stored, and the entry that says so."""
+        if isinstance(self.data, bytes):
+            return self.entry, self.data
+        keys = self.keys.stored() if self.keys is not None else b""
+        data = keys + self.data.stored()
+        checksum = xxhash.xxh64_intdigest(data)
+        return (
+            msgspec.structs.replace(
+                self.entry, stored_bytes=len(data), checksum=checksum, keys_stored_bytes=len(keys)
+            ),
+            data,
+        )
 
 
 class PickledState:
@@ -171,11 +189,7 @@ class PickledState:
         position = len(_MAGIC)
         found: dict[str, list[ChunkEntry]] = {}
         for operator_id, chunk in self._chunks():
-            entry, stored = chunk.entry, chunk.data
-            if not entry.checksum:
-                stored = _compressed(stored)
-                checksum = xxhash.xxh64_intdigest(stored)
-                entry = msgspec.structs.replace(entry, stored_bytes=len(stored), checksum=checksum)
+            entry, stored = chunk.stored()
             found.setdefault(operator_id, []).append(msgspec.structs.replace(entry, offset=position))
             yield stored
             position += len(stored)
@@ -192,8 +206,8 @@ class PickledState:
                 assert frozen.manifest is not None, "its files are not stored"
                 yield operator_id, _native(frozen.manifest)
                 continue
-            for keyed in frozen.chunks():
-                yield operator_id, _keyed(keyed)
+            for frozen_chunk in pickled_chunks(frozen.chunks()):
+                yield operator_id, _keyed(frozen_chunk)
 
 
 def pickle_state(
@@ -208,91 +222,48 @@ def pickle_state(
     """
     pickled = []
     for operator in operators:
-        chunks = [_keyed(chunk) for chunk in operator.keyed if chunk.keys]
+        chunks = list(map(_keyed, pickled_chunks(operator.keyed)))
         chunks += [_operator(state) for state in operator.operator if state.elements]
         pickled.append((operator.operator_id, chunks))
     return PickledState(pickled, frozen)
 
 
-def _keyed(chunk: KeyedChunk) -> _Raw:
-    data = _pickled(chunk)
-    return _Raw(
-        ChunkEntry(
-            chunk.name,
-            chunk.kind,
-            chunk.first_group,
-            chunk.last_group,
-            len(chunk.keys),
-            chunk.namespaces is not None,
-            chunk.timed,
-            0,
-            0,
-            len(data),
-            0,
-            chunk.watermark_ms,
-        ),
-        data,
+def _keyed(chunk: PickledChunk) -> _Raw:
+    of = chunk.of
+    entry = ChunkEntry(
+        of.name,
+        of.kind,
+        of.first_group,
+        of.last_group,
+        chunk.entries,
+        of.namespaces is not None,
+        of.timed,
+        0,
+        0,
+        chunk.keys.raw_bytes + chunk.values.raw_bytes,
+        0,
+        of.watermark_ms,
+        0,
+        chunk.keys.raw_bytes,
     )
+    return _Raw(entry, chunk.values, chunk.keys)
 
 
 def _native(manifest: NativeManifest) -> _Raw:
     data = encode_manifest(manifest)
     groups = (manifest.first_group, manifest.last_group)
-    return _Raw(ChunkEntry(manifest.format, NATIVE, *groups, 0, False, False, 0, 0, len(data), 0), data)
+    entry = ChunkEntry(manifest.format, NATIVE, *groups, 0, False, False, 0, 0, len(data), 0)
+    return _Raw(entry, ChunkData(data))
 
 
 def _operator(state: OperatorStateSnapshot) -> _Raw:
     try:
         data = pickle.dumps(state.elements, protocol=5)
     except Exception as error:
-        raise _unpicklable(state.name, None, error) from error
+        raise unpicklable(state.name, None, error) from error
     kind = f"operator.{state.mode.value}"
     entry = ChunkEntry(state.name, kind, -1, -1, len(state.elements), False, False, 0, 0, len(data), 0)
-    return _Raw(entry, data)
-
-
-def _pickled(chunk: KeyedChunk) -> bytes:
-    columns = (chunk.keys, chunk.namespaces, chunk.values)
-    if all(_is_plain(column) for column in columns if column is not None):
-        # Without the memo, scalars take half the time and less space.
-        buffer = io.BytesIO()
-        pickler = pickle.Pickler(buffer, protocol=5)
-        pickler.fast = True
-        pickler.dump(columns)
-        return buffer.getvalue()
-    try:
-        return pickle.dumps(columns, protocol=5)
-    except Exception as error:
-        for key, _, value in chunk.entries():
-            try:
-                pickle.dumps((key, value), protocol=5)
-            except Exception as own:  # noqa: BLE001 - whatever a value's own pickling code raises
-                raise _unpicklable(chunk.name, key, own) from error
-        raise _unpicklable(chunk.name, None, error) from error
-
-
-def _is_plain(column: list[Any]) -> bool:
-    kinds = set(map(type, column))
-    if tuple in kinds:
-        kinds.discard(tuple)
-        kinds.update(map(type, chain.from_iterable(item for item in column if type(item) is tuple)))
-    return kinds <= _SCALARS
-
-
-def _unpicklable(name: str, key: object, error: Exception) -> StateError:
-    of_key = "" if key is None else f" for the key {key!r:.80}"
-    return StateError(
-        f"The state {name!r} cannot be written to a checkpoint{of_key}: {error}",
-        hint="Keep plain data in state: numbers, text, tuples, lists, dicts, dataclasses of a module.",
-    )
-
-
-def _compressed(data: bytes) -> bytes:
-    if COMPRESS_FROM_BYTES <= len(data) <= CHUNK_SIZE_MAX_BYTES:
-        stored: bytes = lz4.block.compress(data, store_size=False)
-        if len(stored) < len(data):
-            return stored
-    return data
+    return _Raw(entry, ChunkData(data))
 
 
 class StateFileReader:
@@ -316,10 +287,10 @@ class StateFileReader:
         offset, size, checksum, magic = _FOOTER.unpack(read(begin, _FOOTER.size))
         if magic[:-1] != _MAGIC[:-1]:
             raise self._damaged("its end is not that of a state file")
-        if magic != _MAGIC:
+        if magic[-1] not in _VERSIONS_READ:
             raise StateError(
                 f"The state file {where} was written by another version of zmflow.",
-                detail=f"Its format has version {magic[-1]}, this zmflow reads {_MAGIC[-1]}.",
+                detail=f"Its format has version {magic[-1]}, this zmflow reads {_MAGIC[-1]} and older ones.",
             )
         if offset + size != begin:
             raise self._damaged("its index is not where it should be")
@@ -352,7 +323,7 @@ class StateFileReader:
     def native(self, operator_id: str, groups: range | None = None) -> list[NativeManifest]:
         """What the files of backends are that hold state of an operator, for these key groups or for all."""
         return [
-            decode_manifest(self._content(entry), self._where)
+            decode_manifest(self._raw(entry, self._stored(entry), entry.raw_bytes), self._where)
             for entry in self.operators.get(operator_id, ())
             if entry.kind == NATIVE
             and (groups is None or (entry.first_group < groups.stop and entry.last_group >= groups.start))
@@ -360,7 +331,7 @@ class StateFileReader:
 
     def chunk(self, entry: ChunkEntry) -> KeyedChunk:
         """What there is at an entry of the index that belongs to keys."""
-        keys, namespaces, values = self._load(entry)
+        keys, namespaces, values = self._load(entry, unpickled_columns)
         return KeyedChunk(
             entry.name,
             entry.kind,
@@ -376,7 +347,7 @@ class StateFileReader:
     def operator(self, operator_id: str, name: str = "") -> list[OperatorStateSnapshot]:
         """The operator state of an operator: all of it, or the one with a name."""
         return [
-            OperatorStateSnapshot(entry.name, _OPERATOR_KINDS[entry.kind], self._load(entry))
+            OperatorStateSnapshot(entry.name, _OPERATOR_KINDS[entry.kind], self._load(entry, _loads))
             for entry in self.operators.get(operator_id, ())
             if entry.kind in _OPERATOR_KINDS and (not name or entry.name == name)
         ]
@@ -410,18 +381,13 @@ class StateFileReader:
             raise self._damaged(f"{_place_of(entry)}: the checksum is wrong")
         return stored
 
-    def _content(self, entry: ChunkEntry) -> bytes:
+    def _load(self, entry: ChunkEntry, loads: Callable[[bytes, bytes], Any]) -> Any:
         data = self._stored(entry)
-        if entry.stored_bytes != entry.raw_bytes:
-            if not 0 <= entry.raw_bytes <= CHUNK_SIZE_MAX_BYTES:
-                raise self._damaged(f"{_place_of(entry)}: {entry.raw_bytes} bytes")
-            data = lz4.block.decompress(data, uncompressed_size=entry.raw_bytes)
-        return data
-
-    def _load(self, entry: ChunkEntry) -> Any:
-        data = self._content(entry)
+        split = entry.keys_stored_bytes
+        keys = self._raw(entry, data[:split], entry.keys_raw_bytes)
+        rest = self._raw(entry, data[split:], entry.raw_bytes - entry.keys_raw_bytes)
         try:
-            return pickle.loads(data)
+            return loads(keys, rest)
         except Exception as error:
             raise StateError(
                 f"State in {self._where} cannot be read: {error}",
@@ -429,10 +395,22 @@ class StateFileReader:
                 hint="The classes of what is kept must be where they were when the checkpoint was taken.",
             ) from error
 
+    def _raw(self, entry: ChunkEntry, stored: bytes, raw_bytes: int) -> bytes:
+        if len(stored) == raw_bytes:
+            return stored
+        if not 0 <= raw_bytes <= COMPRESS_MAX_BYTES:
+            raise self._damaged(f"{_place_of(entry)}: {raw_bytes} bytes")
+        data: bytes = lz4.block.decompress(stored, uncompressed_size=raw_bytes)
+        return data
+
     def _damaged(self, why: str) -> StateError:
         return StateError(
             f"The state file {self._where} is damaged.", detail=f"{why}.", hint="Use an older checkpoint."
         )
+
+
+def _loads(_keys: bytes, data: bytes) -> Any:
+    return pickle.loads(data)
 
 
 def _place_of(entry: ChunkEntry) -> str:

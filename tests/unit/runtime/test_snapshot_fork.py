@@ -26,6 +26,10 @@ def pickled(values: dict[str, object]) -> PickledState:
     return pickle_state([OperatorSnapshot("o", [chunk], [union])])
 
 
+def ignore(_cpu_s: float) -> None:
+    """How long it took does not matter."""
+
+
 def is_gone(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -37,10 +41,12 @@ def is_gone(pid: int) -> bool:
 def test_the_file_holds_what_was_at_the_fork() -> None:
     """What the task does to its objects meanwhile is not in it."""
     values: dict[str, object] = {f"k{number}": [number] for number in range(2000)}
-    forked = fork_snapshot(lambda: pickled(values))
+    took: list[float] = []
+    forked = fork_snapshot(lambda: pickled(values), took.append)
     values["k0"].append("changed")  # type: ignore[attr-defined]
     values["new"] = [1]
     assert forked.wait(WAIT_S) is True
+    assert 0 < took[0] < WAIT_S
     with forked.parts() as (part,):
         data = bytes(part)
     reader = StateFileReader(lambda offset, size: data[offset : offset + size], len(data), "x")
@@ -54,7 +60,7 @@ def test_the_file_holds_what_was_at_the_fork() -> None:
 
 def test_what_cannot_be_pickled_is_said_by_the_parent() -> None:
     """The child can only tell it through its pipe."""
-    forked = fork_snapshot(lambda: pickled({"bad": lambda: 0}))
+    forked = fork_snapshot(lambda: pickled({"bad": lambda: 0}), ignore)
     with pytest.raises(StateError, match="for the key 'bad'"):
         forked.wait(WAIT_S)
     forked.close()
@@ -73,7 +79,7 @@ class Stuck:
 def test_a_child_that_hangs_is_ended() -> None:
     """A lock that another thread held at the fork is never released in the child."""
     with Stuck.lock:
-        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}))
+        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}), ignore)
         with pytest.raises(StateError, match="did not end within"):
             forked.wait(0.2)
         pid = forked.pid
@@ -84,7 +90,7 @@ def test_a_child_that_hangs_is_ended() -> None:
 def test_a_killed_child_is_noticed() -> None:
     """Its pipe closes without a word."""
     with Stuck.lock:
-        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}))
+        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}), ignore)
         os.kill(forked.pid, 9)
         with pytest.raises(StateError, match="was killed"):
             forked.wait(WAIT_S)
@@ -95,7 +101,7 @@ def test_a_child_keeps_nothing_open_that_others_wait_for() -> None:
     """A peer of a worker that dies must see its connection close, whether or not a child lives."""
     read, write = os.pipe()
     with Stuck.lock:
-        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}))
+        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}), ignore)
         os.close(write)
         began = time.monotonic()
         assert os.read(read, 1) == b""  # hangs where the child has the other end
@@ -109,7 +115,7 @@ def test_a_child_goes_with_the_thread_that_made_it() -> None:
     made: list[int] = []
 
     def make() -> None:
-        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}))
+        forked = fork_snapshot(lambda: pickled({"stuck": Stuck()}), ignore)
         made.append(forked.pid)
         os.read(go, 1)  # let the child come so far as to ask for it
 

@@ -127,7 +127,7 @@ def test_frozen_state_stands_in_the_file_of_its_operator(
     barrier = CheckpointBarrier(1, 0, location=str(tmp_path / "chk-1"))
     metrics = SnapshotMetrics()
     if forked:
-        child = fork_snapshot(lambda: pickle_state(pickled))
+        child = fork_snapshot(lambda: pickle_state(pickled), lambda _cpu_s: None)
         written.writer.write_forked(barrier, child, PickledState((), [("o1", frozen)]), metrics)
     else:
         written.writer.write(barrier, pickle_state(pickled, [("o1", frozen)]), metrics)

@@ -66,6 +66,19 @@ def test_operators_and_states_are_listed(tmp_path: Path) -> None:
     assert [(s.kind, s.key_groups) for s in reader.states] == [("operator.union", 0)]
 
 
+def test_key_groups_are_counted_once(tmp_path: Path) -> None:
+    """Also where they hold so much of a state that it is in several chunks."""
+    writer = SnapshotWriter(parallelism=1)
+    writer.keyed_state("counts", "count", ((f"k{n}", "x" * 9000) for n in range(3000)))
+    writer.write(str(tmp_path / "s"))
+    reader = SnapshotReader(str(tmp_path / "s"))
+    (vertex,) = reader.files.metadata.vertices
+    (file,) = reader.files.files(vertex)
+    assert len(file.operators[operator_id_of("counts")]) > 1
+    (state,) = reader.operators()[0].states
+    assert (state.entries, state.key_groups) == (3000, 128)
+
+
 def test_a_state_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
     """Also those whose classes nobody knows: they are copied as they are."""
     reader = bootstrapped(tmp_path / "s")

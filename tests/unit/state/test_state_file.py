@@ -174,6 +174,6 @@ def test_random_bytes_are_no_state_file() -> None:
 
 def test_another_version_is_told_apart() -> None:
     """A newer file is not called damaged."""
-    newer = DATA[:-1] + b"\x02"
+    newer = DATA[:-1] + b"\x03"
     with pytest.raises(StateError, match="another version"):
         read_all(newer)

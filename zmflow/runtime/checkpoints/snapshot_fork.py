@@ -29,7 +29,19 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 REPORT_SIZE_MAX_BYTES = 64 * 2**10
-"""What a child says when it is done: two numbers, or a sentence about what it could not do."""
+"""What a child says when it is done: a few words, or a sentence about what it could not do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    has_union: bool
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    message: str
+    detail: str
 
 
 @dataclass(slots=True)
@@ -40,11 +52,13 @@ class ForkedSnapshot:
         pid: of the child.
         pipe: where it says that it is done.
         file: an anonymous file in memory that it writes to.
+        took: is told how many seconds of a processor pickling took.
     """
 
     pid: int
     pipe: int
     file: int
+    took: Callable[[float], None]
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the child; whether some of the state goes to every subtask when it is restored.
@@ -67,10 +81,11 @@ class ForkedSnapshot:
             said += part
         if not said:
             raise StateError("The process that writes a snapshot was killed.")
-        outcome = pickle.loads(said)
-        if isinstance(outcome, tuple):
-            raise StateError(outcome[0], detail=outcome[1])
-        return bool(outcome)
+        outcome: _Done | _Failed = pickle.loads(said)
+        if isinstance(outcome, _Failed):
+            raise StateError(outcome.message, detail=outcome.detail)
+        self.took(outcome.cpu_s)
+        return outcome.has_union
 
     @contextlib.contextmanager
     def parts(self) -> Iterator[list[memoryview]]:
@@ -89,11 +104,12 @@ class ForkedSnapshot:
         os.close(self.file)
 
 
-def fork_snapshot(pickled: Callable[[], PickledState]) -> ForkedSnapshot:
+def fork_snapshot(pickled: Callable[[], PickledState], took: Callable[[float], None]) -> ForkedSnapshot:
     """Let a child pickle the state as it is now.
 
     Args:
         pickled: called in the child.
+        took: told by the thread that waits, how many seconds of a processor that took.
     """
     file = os.memfd_create("snapshot")
     read, write = os.pipe()
@@ -102,7 +118,7 @@ def fork_snapshot(pickled: Callable[[], PickledState]) -> ForkedSnapshot:
     if pid == 0:
         _be_child(parent, pickled, file, write)
     os.close(write)
-    return ForkedSnapshot(pid, read, file)
+    return ForkedSnapshot(pid, read, file, took)
 
 
 def _be_child(parent: int, pickled: Callable[[], PickledState], file: int, write: int) -> None:
@@ -118,16 +134,17 @@ def _be_child(parent: int, pickled: Callable[[], PickledState], file: int, write
         os.closerange(3, low)
         os.closerange(low + 1, high)
         os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
-        outcome: object
+        outcome: _Done | _Failed
         try:
             state = pickled()
+            cpu_s = time.process_time()  # of this process, which began with the fork
             for part in state.parts():
                 _write_all(file, part)
-            outcome = state.has_union
+            outcome = _Done(state.has_union, cpu_s)
         except ZmflowError as error:
-            outcome = (error.message, error.detail or "")
+            outcome = _Failed(error.message, error.detail or "")
         except BaseException as error:  # noqa: BLE001 - whatever pickling the program's objects raises
-            outcome = (f"{type(error).__name__}: {error}"[:1000], "")
+            outcome = _Failed(f"{type(error).__name__}: {error}"[:1000], "")
         _write_all(write, pickle.dumps(outcome))
     finally:
         os._exit(0)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -37,6 +38,7 @@ from zmflow.protocol.messages import TaskDeployment
 from zmflow.runtime.channels import END, InputChannel
 from zmflow.runtime.checkpoints.in_flight import InFlightRecords
 from zmflow.runtime.checkpoints.local_copies import LocalCopies
+from zmflow.runtime.checkpoints.pickle_cost import PickleCost
 from zmflow.runtime.checkpoints.snapshot_fork import ForkedSnapshot, fork_snapshot
 from zmflow.runtime.checkpoints.snapshot_reader import read_restored
 from zmflow.runtime.checkpoints.snapshot_writer import Reply, SnapshotWriter
@@ -45,48 +47,12 @@ from zmflow.state.operator_state import OperatorStateMode
 from zmflow.state.state_file import PickledState, pickle_state
 from zmflow.telemetry.logs import get_logger
 
-__all__ = ["AssignedSplits", "PickleCost", "TaskCheckpoints"]
+__all__ = ["AssignedSplits", "TaskCheckpoints"]
 
 TIME_EVENTS = frozenset((Watermark, StreamStatus))
 
 READER_SPLITS = "source-splits"
 """Operator state of a source: the splits of its reader, each with how far it was read."""
-
-
-SYNC_TARGET_S = 0.05
-"""How long a task may stand still for a snapshot. What would take longer is left to a forked process; what is
-quicker costs less this way, because a fork makes both sides copy the pages they write to."""
-
-ENTRY_S_FIRST = 100e-9
-"""How long an entry of state takes to pickle, before it was measured: 80 ns for a number by a short text."""
-
-ENTRIES_MEASURED_MIN = 10_000
-"""Fewer entries say more of what a snapshot costs than of what an entry does, unless they took too long."""
-
-
-class PickleCost:
-    """How long state takes to pickle, by what pickling in the task took before.
-
-    >>> cost = PickleCost()
-    >>> cost.is_too_long(1_000)
-    False
-    >>> cost.measured(1_000, 0.5)
-    >>> cost.is_too_long(1_000)
-    True
-    """
-
-    def __init__(self) -> None:
-        self._entry_s = ENTRY_S_FIRST
-
-    def is_too_long(self, entries: int) -> bool:
-        """Whether so many entries would hold the task up for longer than it may be."""
-        return entries * self._entry_s > SYNC_TARGET_S
-
-    def measured(self, entries: int, seconds: float) -> None:
-        """A snapshot was taken in the task."""
-        if entries >= ENTRIES_MEASURED_MIN or (entries and seconds > SYNC_TARGET_S):
-            self._entry_s = seconds / entries
-
 
 ROWS_IN_HAND = "source-rows"
 """Operator state of a source: records that its reader has given and that were not processed yet."""
@@ -335,9 +301,12 @@ class TaskCheckpoints:
             state = PickledState((), chain.state.frozen(prepared))
             entries = chain.state.entries
             if self._cost.is_too_long(entries):
-                forked = fork_snapshot(lambda: pickle_state(chain.state.collect(prepared)))
+                took = partial(self._cost.measured_forked, entries)
+                forked = fork_snapshot(lambda: pickle_state(chain.state.collect(prepared)), took)
             else:
+                cpu_began = time.thread_time()
                 state = pickle_state(chain.state.collect(prepared), chain.state.frozen(prepared))
+                self._cost.measured(entries, time.thread_time() - cpu_began)
         except Exception as error:  # noqa: BLE001 - whatever user code raises: the checkpoint fails, not the task
             if prepared is not None:
                 prepared.close()
@@ -356,8 +325,6 @@ class TaskCheckpoints:
             sync_us=int((now - emitted) * 1e6),
             unaligned=bool(alignment.overtakes),
         )
-        if forked is None:
-            self._cost.measured(entries, now - emitted)
         unwritten = _Unwritten(barrier, forked, state, metrics)
         if alignment.overtakes:
             self._unwritten = unwritten

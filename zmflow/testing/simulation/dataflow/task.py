@@ -26,8 +26,9 @@ from zmflow.protocol.checkpoints import (
 )
 from zmflow.protocol.messages import TaskDeployment
 from zmflow.runtime.channels import InputChannel
+from zmflow.runtime.checkpoints.pickle_cost import PickleCost
 from zmflow.runtime.checkpoints.snapshot_writer import SnapshotWriter
-from zmflow.runtime.checkpoints.task_checkpoints import PickleCost, TaskCheckpoints
+from zmflow.runtime.checkpoints.task_checkpoints import TaskCheckpoints
 from zmflow.runtime.shipped_code import load_chain
 from zmflow.runtime.sources.source_coordinator import ADD_SPLITS, decode_event
 from zmflow.runtime.task_outputs import TaskOutputs
