@@ -1,7 +1,8 @@
 """How long a job with state is down when a process is killed: its worker, or a whole TaskManager.
 
-Checkpoints are in a local directory, which stands for local recovery: what is read back comes from the same
-machine. The wait before a restart is set to a millisecond, so that it is not what is measured.
+With local recovery: a restarted worker finds the copies of its TaskManager; those of a TaskManager that is
+killed are gone with it, and the checkpoint is read. The wait before a restart is set to a millisecond, so that
+it is not what is measured.
 
 Run as a program it is one variant: ``worker STATE_BYTES`` or ``taskmanager STATE_BYTES``.
 """
@@ -32,6 +33,8 @@ STATE_QUICK_BYTES = 2_000_000
 SETTINGS = {
     "execution.checkpointing.interval": "500 ms",
     "execution.checkpointing.min-pause": "500 ms",
+    "execution.checkpointing.local-backup.enabled": "true",
+    "execution.state-recovery.from-local": "true",
     "restart-strategy.type": "fixed-delay",
     "restart-strategy.fixed-delay.attempts": "10",
     "restart-strategy.fixed-delay.delay": "1 ms",
