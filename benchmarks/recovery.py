@@ -1,8 +1,8 @@
 """How long a job with state is down when a process is killed: its worker, or a whole TaskManager.
 
 With local recovery: a restarted worker finds the copies of its TaskManager; those of a TaskManager that is
-killed are gone with it, and the checkpoint is read. The wait before a restart is set to a millisecond, so that
-it is not what is measured.
+killed are gone with it, and the checkpoint is read. The wait before a restart is set to a millisecond, so
+that it is not what is measured.
 
 Run as a program it is one variant: ``worker STATE_BYTES`` or ``taskmanager STATE_BYTES``.
 """
