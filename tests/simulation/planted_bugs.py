@@ -295,7 +295,7 @@ def parts_of_older_attempts_count() -> Iterator[None]:
         right(self, turn, message)
 
     def keep(self: CheckpointCoordinator, _turn: Any, _why: str) -> None:
-        self._due_ms = None
+        self._schedule.stop()
 
     with (
         _instead(CheckpointCoordinator, "acknowledged", any_attempt),

@@ -19,6 +19,7 @@ from zmflow.coordination.checkpoints.history import CheckpointHistory
 from zmflow.coordination.checkpoints.orders import CheckpointOrders
 from zmflow.coordination.checkpoints.pending import PendingCheckpoint
 from zmflow.coordination.checkpoints.restore_assignment import Restores
+from zmflow.coordination.checkpoints.schedule import CheckpointSchedule
 from zmflow.coordination.checkpoints.settings import CheckpointSettings
 from zmflow.coordination.effects import StoreCheckpoint
 from zmflow.coordination.execution_graph import Execution
@@ -72,7 +73,6 @@ class CheckpointCoordinator:
         self._settings = settings
         self._scheduler = scheduler
         self._orders = CheckpointOrders(job_id, scheduler, resources)
-        self._chance = chance
         self._pending: dict[int, PendingCheckpoint] = {}
         self._completed = CompletedCheckpoints(settings.retained)
         self._history = CheckpointHistory()
@@ -82,9 +82,7 @@ class CheckpointCoordinator:
         self._failures_in_a_row = 0
         self._failure: TaskFailure | None = None
         self._answers: list[CheckpointAnswer] = []
-        self._due_ms: int | None = None  # the next periodic one
-        self._completed_ms: int | None = None
-        self._at_once = False  # the next one waits neither for its time nor for a pause
+        self._schedule = CheckpointSchedule(settings, chance)
         self._stopped = False  # a savepoint that stops the job is complete: its tasks are ending
         self._news = False
         self._awaiting: dict[str, int] = {}  # attempts that need one with a greater number than this
@@ -129,13 +127,9 @@ class CheckpointCoordinator:
     # -- triggers ---------------------------------------------------------------------------------
 
     def started(self, turn: Turn) -> None:
-        """All tasks are deployed. The first checkpoint is at a random time, as in Flink, or all jobs that
-        begin with a TaskManager would snapshot together for ever."""
-        if self._settings.enabled:
-            least_ms = self._settings.min_pause_ms
-            spread_ms = self._settings.interval_ms - least_ms
-            self._due_ms = turn.now_ms + least_ms + int(self._chance() * (spread_ms + 1))
-            self._look_who_waits()
+        """All tasks are deployed."""
+        self._schedule.start(turn.now_ms)
+        self._look_who_waits()
 
     def trigger(
         self, turn: Turn, kind: CheckpointKind, location: str = "", request: object | None = None
@@ -194,15 +188,9 @@ class CheckpointCoordinator:
 
     def _next_ms(self) -> int | None:
         """When the next checkpoint is to begin; None: not before something happens."""
-        if self._due_ms is None or self._periodic_count >= self._settings.concurrent_max:
+        if self._periodic_count >= self._settings.concurrent_max or self.stopping:
             return None
-        if self.stopping or not self._every_task_runs:
-            return None
-        if self._at_once:
-            return 0
-        if self._completed_ms is None:
-            return self._due_ms
-        return max(self._due_ms, self._completed_ms + self._settings.min_pause_ms)
+        return self._schedule.next_ms if self._every_task_runs else None
 
     @property
     def _periodic_count(self) -> int:
@@ -224,9 +212,7 @@ class CheckpointCoordinator:
         self._newest_id += 1
         number = self._newest_id
         if kind == "checkpoint":
-            self._at_once = False
-            if self._settings.enabled:
-                self._due_ms = turn.now_ms + self._settings.interval_ms
+            self._schedule.begun(turn.now_ms)
         coordinators = {source: self._layout.coordinators[source] for source in self._layout.unread_sources()}
         pending = PendingCheckpoint(
             number,
@@ -342,7 +328,8 @@ class CheckpointCoordinator:
             if execution.attempt_id in pending.tasks:
                 name = self._layout.task_name(execution.subtask)
                 self._abort(turn, pending, f"{name} finished before it took part.")
-                self._at_once = self._at_once or pending.kind == "checkpoint"
+                if pending.kind == "checkpoint":
+                    self._schedule.hurry()
             elif pending.state == "COORDINATORS" and execution.subtask[0] not in unread:
                 # Its enumerator has nothing left to say, and may be gone before it answers.
                 pending.coordinators.pop(execution.subtask[0], None)
@@ -369,7 +356,7 @@ class CheckpointCoordinator:
             if execution is None or execution.state != "RUNNING":
                 del self._awaiting[attempt]
             elif not any(p.kind != "savepoint" and p.checkpoint_id > after for p in self._pending.values()):
-                self._at_once = True
+                self._schedule.hurry()
 
     # -- the end of a checkpoint ------------------------------------------------------------------
 
@@ -381,7 +368,7 @@ class CheckpointCoordinator:
         self._history.add(pending)
         self._news = True
         self._failures_in_a_row = 0
-        self._completed_ms = turn.now_ms
+        self._schedule.completed(turn.now_ms)
         turn.tell(self._job_id, f"{pending.kind} {number} is complete")
         if pending.request is not None:
             self._answers.append(CheckpointAnswer(pending.request, number, pending.location, ""))
@@ -431,8 +418,8 @@ class CheckpointCoordinator:
         """Tasks are to restart, or the job ends: nothing that is under way can be completed."""
         for pending in list(self._pending.values()):
             self._abort(turn, pending, why)
-        self._due_ms = self._failure = None
-        self._at_once = self._stopped = False
+        self._schedule.stop()
+        self._failure, self._stopped = None, False
 
     def ended(self, turn: Turn, state: JobState) -> None:
         """The job is in this terminal state: its checkpoints go, or stay as the settings say."""
