@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +34,7 @@ app = typer.Typer(
 def list_snapshots(
     place: Annotated[
         str,
-        typer.Argument(metavar="DIR|JOB", help="A directory, or a job of the cluster."),
+        typer.Argument(metavar="DIR|JOB", help="A directory or its URL, or a job of the cluster."),
     ],
     definitions: Definitions = None,
     jobmanager: JobManagerAddress = None,
@@ -43,10 +42,10 @@ def list_snapshots(
 ) -> None:
     """List the completed checkpoints and savepoints in a directory, or those of a job; the newest first.
 
-    Example: zmflow checkpoint list /mnt/checkpoints
+    Example: zmflow checkpoint list s3://bucket/checkpoints
     """
-    if Path(place).is_dir():
-        locations = _below(Path(place).absolute())
+    if "://" in place or Path(place).is_dir():
+        locations = _below(place, definitions)
     else:
         with cluster_client(definitions, jobmanager) as client:
             known = client.checkpoints(find_job(client.list_jobs(), place)).records
@@ -117,17 +116,12 @@ def _open(path: str, definitions: list[str] | None) -> SnapshotFiles:
     return SnapshotFiles(absolute_location(path), resolve_settings(definitions))
 
 
-def _below(directory: Path) -> list[str]:
+def _below(place: str, definitions: list[str] | None) -> list[str]:
     from zmflow.protocol.checkpoint_metadata import METADATA_NAME
+    from zmflow.state.checkpoint_storage import absolute_location, open_storage
 
-    found = []
-    for at, below, names in os.walk(directory):
-        if METADATA_NAME in names:
-            found.append(at)
-            below.clear()
-        elif len(Path(at).relative_to(directory).parts) >= DEPTH_MAX:
-            below.clear()
-    return found
+    storage = open_storage(absolute_location(place), resolve_settings(definitions))
+    return list(storage.locations_with(METADATA_NAME, DEPTH_MAX))
 
 
 def _print(contents: SnapshotContents) -> None:

@@ -152,6 +152,12 @@ class CheckpointStorage(ABC):
         ``join_location(base, "shared")``.
         """
 
+    @abstractmethod
+    def locations_with(self, name: str, depth_max: int) -> Iterator[str]:
+        """This location and those in it, so many directories down, that have a file of this name. Whether
+        some of their own have one as well is not asked. A location that does not exist has none.
+        """
+
 
 def open_storage(location: str, settings: Settings) -> CheckpointStorage:
     """The storage of a location.

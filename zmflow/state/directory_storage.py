@@ -132,6 +132,17 @@ class DirectoryStorage(CheckpointStorage):
                         files.append((entry.name, entry.stat().st_size))
         return iter(sorted(files))
 
+    def locations_with(self, name: str, depth_max: int) -> Iterator[str]:
+        found = []
+        with _failures_of("list", self._directory):
+            for at, below, names in os.walk(self._directory):
+                if name in names:
+                    found.append(at)
+                    below.clear()
+                elif len(Path(at).relative_to(self._directory).parts) >= depth_max:
+                    below.clear()
+        return iter(found)
+
     def _path(self, name: str) -> Path:
         shared, plain = parse_name(name)
         return (self._directory.parent / "shared" if shared else self._directory) / plain

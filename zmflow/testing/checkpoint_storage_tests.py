@@ -325,6 +325,21 @@ class _DirectoryChecks(_AtomicityChecks):
             storage.write(name, [bytes(size)])
         assert list(storage.list()) == sorted((name, size) for size, name in enumerate(names))
 
+    def test_locations_are_found_by_a_file(
+        self, checkpoint: OpenCheckpoint, base_location: str, settings: Settings
+    ) -> None:
+        """Whoever looks for checkpoints finds them below a directory, each as what opens it."""
+        base = open_storage(base_location, settings)
+        assert list(base.locations_with("_metadata", 3)) == []
+        for name in ("chk-1", "chk-2"):
+            checkpoint(name).write("_metadata", [name.encode()])
+        checkpoint("chk-3").write("state", [b"x"])
+        checkpoint("chk-1").write("../shared/s", [b"x"])
+        found = list(base.locations_with("_metadata", 2))
+        assert sorted(open_storage(one, settings).read("_metadata") for one in found) == [b"chk-1", b"chk-2"]
+        assert list(checkpoint("chk-2").locations_with("_metadata", 0)) == [checkpoint("chk-2").location]
+        assert list(base.locations_with("_metadata", 1)) == []
+
 
 class CheckpointStorageTests(_DirectoryChecks):
     """All that a checkpoint storage must do. Override ``base_location``, perhaps ``settings``; no more."""

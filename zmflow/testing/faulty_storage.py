@@ -79,6 +79,13 @@ class FaultyStorage(CheckpointStorage):
         self._faults.before("list", self.location)
         return self._directory.list()
 
+    def locations_with(self, name: str, depth_max: int) -> Iterator[str]:
+        self._faults.before("list", self.location)
+        address, mark, query = self.location.partition("?")
+        root = self._directory.location
+        for found in self._directory.locations_with(name, depth_max):
+            yield address + found.removeprefix(root) + mark + query
+
 
 class _Faults:
     """What goes wrong, and how often it was asked."""

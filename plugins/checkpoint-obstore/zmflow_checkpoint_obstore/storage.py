@@ -117,6 +117,18 @@ class ObjectStoreStorage(CheckpointStorage):
         entries = self._entries("list")
         return iter(sorted((entry["path"].rpartition("/")[2], entry["size"]) for entry in entries))
 
+    def locations_with(self, name: str, depth_max: int) -> Iterator[str]:
+        found: set[tuple[str, ...]] = set()
+        with self._failures_of("list", self._prefix):
+            for entries in obstore.list(self._client, self._prefix):
+                for entry in entries:
+                    *directories, last = entry["path"].removeprefix(self._prefix).split("/")[1:]
+                    if last == name and len(directories) <= depth_max:
+                        found.add(tuple(directories))
+        outer = (one for one in found if not any(one[:depth] in found for depth in range(len(one))))
+        address, mark, query = self.location.partition("?")
+        return iter(["/".join([address, *directories]) + mark + query for directories in sorted(outer)])
+
     def _entries(self, operation: Operation) -> builtins.list[ObjectMeta]:
         with self._failures_of(operation, self._prefix):
             return list(obstore.list_with_delimiter(self._client, self._prefix)["objects"])
