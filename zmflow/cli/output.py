@@ -6,6 +6,7 @@ Results go to standard output, everything about them (errors, progress) to stand
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -59,6 +60,8 @@ def plain(value: object) -> object:
     """
     if isinstance(value, msgspec.Struct):
         return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
