@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.chaos.jobs import KINDS, JobKind, JobOrder
-from tests.chaos.variants import INLINE_THRESHOLDS, Variant, shuffled
+from tests.chaos.variants import INLINE_THRESHOLDS, LOCAL_RECOVERY, SWITCHES, Variant, shuffled
 
 __all__ = ["KillDecision", "exactly_once_orders", "job_orders", "kill_decisions"]
 
@@ -91,6 +91,7 @@ def exactly_once_orders(
     """The jobs of one lane of the exactly-once run, without end."""
     chance = random.Random(f"exactly-once jobs of {seed} in lane {lane}")
     ways = shuffled(random.Random(f"variants of {seed} in lane {lane}"), variants)
+    files = random.Random(f"files of {seed} in lane {lane}")
     number = 0
     while True:
         for kind in chance.sample(list(kinds), len(kinds)):
@@ -108,6 +109,8 @@ def exactly_once_orders(
                     ("execution.checkpointing.data-inline-threshold", chance.choice(INLINE_THRESHOLDS)),
                     ("execution.checkpointing.tolerable-failed-checkpoints", "100"),
                     *variant.settings,
+                    ("execution.checkpointing.incremental", files.choice(SWITCHES)),
+                    *((name, copies) for copies in [files.choice(SWITCHES)] for name in LOCAL_RECOVERY),
                 ),
                 variant=str(variant),
             )

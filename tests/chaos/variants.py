@@ -7,7 +7,17 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["ALIGNMENTS", "BACKENDS", "INLINE_THRESHOLDS", "UNALIGNED", "Variant", "shuffled", "variants"]
+__all__ = [
+    "ALIGNMENTS",
+    "BACKENDS",
+    "INLINE_THRESHOLDS",
+    "LOCAL_RECOVERY",
+    "SWITCHES",
+    "UNALIGNED",
+    "Variant",
+    "shuffled",
+    "variants",
+]
 
 UNALIGNED = "unaligned"
 
@@ -34,6 +44,10 @@ ALIGNMENTS = tuple(_ALIGNMENTS)
 
 INLINE_THRESHOLDS = ("0 b", "20 kb")
 """Every state a file, or small state in the metadata, which is the default: other processes write it."""
+
+LOCAL_RECOVERY = ("execution.checkpointing.local-backup.enabled", "execution.state-recovery.from-local")
+
+SWITCHES = ("true", "false")
 
 
 @dataclass(frozen=True)
