@@ -166,7 +166,10 @@ def readers_ask_when_a_checkpoint_may_have_begun() -> Iterator[None]:
             self.down.append(("ask", task))
 
     def ask(self: FlowSlot, task: FlowTask) -> None:
-        request(self, task)
+        if self.flow.chance.random() < 0.9:  # it takes its time: a checkpoint begins and ends meanwhile
+            self.down.append(("ask", task))
+        else:
+            request(self, task)
 
     with (
         _instead(FlowSlot, "request_split", later),
