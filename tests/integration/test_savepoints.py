@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counted_lines import expected_lines, written_lines
 
 from zmflow import (
     Configuration,
@@ -114,25 +115,12 @@ def begin(
 
 def expected() -> Counter[str]:
     """What the job writes, each line once."""
-    numbers = range(1, RECORDS + 1)
-    lines: Counter[str] = Counter()
-    seen: Counter[int] = Counter()
-    sums: Counter[tuple[int, int]] = Counter()
-    for n in numbers:
-        seen[n % KEYS] += 1
-        lines[f"count {n % KEYS} {seen[n % KEYS]}"] += 1
-        lines[f"timer {n % KEYS} {n + 500}"] += 1
-        sums[n % KEYS, n // WINDOW_MS] += n
-    lines.update(f"window {total}" for total in sums.values())
-    return lines
+    return expected_lines(RECORDS, KEYS, WINDOW_MS)
 
 
 def written(directory: Path) -> Counter[str]:
     """The lines of the files that are complete."""
-    files = [
-        path for path in (directory / "out").rglob("*") if path.is_file() and not path.name.startswith(".")
-    ]
-    return Counter(line for path in files for line in path.read_text().splitlines())
+    return written_lines(directory / "out")
 
 
 def await_lines(job: JobClient, directory: Path, count: int) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 from cluster_executor import ClusterExecutor
+from counted_lines import expected_lines, written_lines
 
 from zmflow import (
     KeyedBroadcastProcessFunction,
@@ -188,26 +188,6 @@ def wait_for_overtaking(cluster: Cluster) -> str:
         time.sleep(0.01)
 
 
-def expected_lines() -> Counter[str]:
-    """What the job writes, each line once."""
-    lines: Counter[str] = Counter()
-    seen: Counter[int] = Counter()
-    sums: Counter[tuple[int, int]] = Counter()
-    for n in range(1, TIMED_RECORDS + 1):
-        seen[n % KEYS] += 1
-        lines[f"count {n % KEYS} {seen[n % KEYS]}"] += 1
-        lines[f"timer {n % KEYS} {n + 500}"] += 1
-        sums[n % KEYS, n // WINDOW_MS] += n
-    lines.update(f"window {total}" for total in sums.values())
-    return lines
-
-
-def written(out: Path) -> Counter[str]:
-    """The lines of the files that are complete."""
-    files = [path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    return Counter(line for path in files for line in path.read_text().splitlines())
-
-
 @pytest.mark.parametrize("timeout", ["0 ms", "150 ms"])
 def test_what_barriers_have_overtaken_is_processed_after_a_kill(tmp_path: Path, timeout: str) -> None:
     """Checkpoints are quick although seconds of records wait, and each record counts once, in its order."""
@@ -265,4 +245,4 @@ def test_what_was_on_its_way_goes_to_as_many_tasks_as_there_are(tmp_path: Path) 
         job = begin(cluster, tmp_path / "out", 3, path)
         job.get_job_execution_result()
         job.close()
-    assert written(tmp_path / "out") == expected_lines()
+    assert written_lines(tmp_path / "out") == expected_lines(TIMED_RECORDS, KEYS, WINDOW_MS)

@@ -10,6 +10,7 @@ from random import Random
 import msgspec
 import pytest
 import xxhash
+from deployments import deployment
 
 from zmflow.config import Settings
 from zmflow.protocol.checkpoints import (
@@ -39,26 +40,6 @@ BOTH = Settings().with_values(
 )
 CHUNK = KeyedChunk("timers", "timers", 0, 127, ["a"], [Random(7).randbytes(100_000)])
 """More than is kept in the metadata."""
-
-
-def deployment(restore: SubtaskRestore | None = None) -> TaskDeployment:
-    return TaskDeployment(
-        attempt_id="j/v1/0/0",
-        job_id="j",
-        job_name="job",
-        vertex_id="v1",
-        vertex_name="chain",
-        subtask_index=0,
-        parallelism=1,
-        max_parallelism=128,
-        attempt_number=0,
-        operators=b"",
-        gate_channels=[],
-        partitions=[],
-        settings={},
-        py_files=[],
-        restore=restore,
-    )
 
 
 def restored_from(file: StateFile, tmp_path: Path) -> TaskDeployment:

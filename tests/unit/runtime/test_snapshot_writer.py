@@ -8,6 +8,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from deployments import deployment
 
 from zmflow.config import Settings
 from zmflow.protocol.checkpoints import (
@@ -18,7 +19,6 @@ from zmflow.protocol.checkpoints import (
     SnapshotMetrics,
     SubtaskRestore,
 )
-from zmflow.protocol.messages import TaskDeployment
 from zmflow.runtime.checkpoints.snapshot_fork import fork_snapshot
 from zmflow.runtime.checkpoints.snapshot_reader import read_restored
 from zmflow.runtime.checkpoints.snapshot_writer import WRITING_MAX, SnapshotWriter
@@ -64,26 +64,6 @@ class Broken(Frozen):
 def chunk_of(name: str, key: object, value: object) -> KeyedChunk:
     group = key_group(key, 128)
     return KeyedChunk(name, "value", group, group, [key], [value])
-
-
-def deployment(restore: SubtaskRestore | None = None) -> TaskDeployment:
-    return TaskDeployment(
-        attempt_id="j/v1/0/0",
-        job_id="j",
-        job_name="job",
-        vertex_id="v1",
-        vertex_name="chain",
-        subtask_index=0,
-        parallelism=1,
-        max_parallelism=128,
-        attempt_number=0,
-        operators=b"",
-        gate_channels=[],
-        partitions=[],
-        settings={},
-        py_files=[],
-        restore=restore,
-    )
 
 
 class Written:
