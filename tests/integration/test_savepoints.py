@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from counted_lines import expected_lines, written_lines
 
+from tests.integration.counted_lines import expected_lines, written_lines
 from zmflow import (
     Configuration,
     KeyedProcessFunction,

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import pytest
 from cluster_executor import ClusterExecutor
-from counted_lines import expected_lines, written_lines
 
+from tests.integration.counted_lines import expected_lines, written_lines
 from zmflow import (
     KeyedBroadcastProcessFunction,
     KeyedProcessFunction,

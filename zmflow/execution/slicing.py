@@ -14,7 +14,6 @@ __all__ = ["SLICE_ROWS_MAX", "SliceSize"]
 SLICE_ROWS_MAX = 8192
 """As large as the largest frame: an unsliced batch is the normal case."""
 
-
 SLICE_ROWS_FIRST = 16
 """Nobody knows yet how long a row takes: 20 ms each, and even the first slice is over in a third of a second.
 A fast function has the largest slices after ten of them."""

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 from zmflow.errors import ProtocolError
 from zmflow.protocol.frames import Frame, FrameKind
 
-__all__ = ["StreamStatus", "TimeEvent", "Watermark", "decode_time_event", "encode_time_event"]
+__all__ = ["TIME_EVENTS", "StreamStatus", "TimeEvent", "Watermark", "decode_time_event", "encode_time_event"]
 
 _WATERMARK = struct.Struct("<q")
 
@@ -26,6 +26,9 @@ class StreamStatus(NamedTuple):
 
 
 TimeEvent: TypeAlias = Watermark | StreamStatus
+
+TIME_EVENTS = frozenset((Watermark, StreamStatus))
+"""Their classes, for who asks that of everything that comes."""
 
 
 def encode_time_event(channel: int, event: TimeEvent) -> Frame:

@@ -123,11 +123,6 @@ class StateFile(_Struct, frozen=True):
         """The size of all state in it, shared files included."""
         return self.size_bytes + sum(file.size_bytes for file in self.shared)
 
-    @property
-    def fresh_names(self) -> tuple[str, ...]:
-        """The names of the shared files that were written for it."""
-        return tuple(file.name for file in self.shared if file.fresh)
-
 
 class OperatorRestore(_Struct, frozen=True):
     """What one operator of a subtask is restored from.

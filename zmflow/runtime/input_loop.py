@@ -10,7 +10,7 @@ from zmflow.execution.batches import Batch
 from zmflow.execution.chain import Chain
 from zmflow.execution.input import InputState
 from zmflow.execution.stages import BatchConsumer
-from zmflow.execution.time_events import StreamStatus, TimeEvent, Watermark, decode_time_event
+from zmflow.execution.time_events import TIME_EVENTS, TimeEvent, Watermark, decode_time_event
 from zmflow.execution.watermark_valve import GateValves
 from zmflow.protocol.checkpoints import CheckpointBarrier, decode_barrier
 from zmflow.protocol.frames import Frame, FrameKind
@@ -19,7 +19,6 @@ from zmflow.runtime.checkpoints.task_checkpoints import TaskCheckpoints
 
 __all__ = ["InputLoop"]
 
-TIME_EVENTS = frozenset((Watermark, StreamStatus))
 EVENT_FRAMES = frozenset((FrameKind.WATERMARK, FrameKind.STREAM_STATUS))
 
 

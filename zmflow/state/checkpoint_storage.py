@@ -24,7 +24,7 @@ from zmflow.errors import (
     ConfigurationError,
 )
 from zmflow.plugins import load_plugin
-from zmflow.protocol.checkpoints import LOCATION_SIZE_MAX_BYTES
+from zmflow.protocol.checkpoints import LOCATION_SIZE_MAX_BYTES, StateFile
 
 __all__ = [
     "API_VERSION",
@@ -42,6 +42,7 @@ __all__ = [
     "shared_location",
     "storage_failure",
     "validate_location",
+    "written_names",
 ]
 
 API_VERSION = 1
@@ -302,6 +303,13 @@ def shared_location(location: str) -> str:
     """
     address, mark, query = (location, "", "") if location.startswith("/") else location.partition("?")
     return join_location(address.rpartition("/")[0] + mark + query, "shared")
+
+
+def written_names(*files: StateFile | None) -> list[str]:
+    """What was written for a part of a checkpoint: its own files, and those shared ones that are new."""
+    written = [file for file in files if file is not None]
+    own = [file.path for file in written if file.path]
+    return own + [SHARED + shared.name for file in written for shared in file.shared if shared.fresh]
 
 
 def parse_name(name: str) -> tuple[bool, str]:

@@ -22,10 +22,8 @@ from zmflow.state.chunks import BLOCK_ENTRIES, KeyedChunk
 __all__ = [
     "COMPRESS_MAX_BYTES",
     "ChunkData",
-    "Columns",
     "GrowingChunks",
     "PickledChunk",
-    "compressed",
     "pickled_chunks",
     "unpicklable",
     "unpickled_columns",
@@ -48,7 +46,7 @@ COMPRESS_MAX_BYTES = 2**31 - 1
 _TEXTS = frozenset((str, bytes))
 _IMMUTABLE = frozenset((str, bytes, int, float, bool, type(None), tuple, frozenset))
 
-Columns: TypeAlias = tuple[list[Any], list[Any] | None, list[Any]]
+_Columns: TypeAlias = tuple[list[Any], list[Any] | None, list[Any]]
 """Keys, namespaces and values."""
 
 
@@ -126,7 +124,7 @@ class ChunkData:
         """As it is stored."""
         data, is_stored = self._held
         if not is_stored:
-            data = compressed(data)
+            data = _compressed(data)
             self._held = data, True
         return data
 
@@ -268,7 +266,7 @@ def unpicklable(name: str, key: object, error: Exception) -> StateError:
     )
 
 
-def compressed(data: bytes) -> bytes:
+def _compressed(data: bytes) -> bytes:
     """The same compressed where that makes it smaller."""
     if COMPRESS_FROM_BYTES <= len(data) <= COMPRESS_MAX_BYTES:
         stored: bytes = lz4.block.compress(data, store_size=False)
@@ -277,10 +275,10 @@ def compressed(data: bytes) -> bytes:
     return data
 
 
-def unpickled_columns(key_data: bytes, value_data: bytes) -> Columns:
+def unpickled_columns(key_data: bytes, value_data: bytes) -> _Columns:
     """The columns of a chunk. Without keys for themselves it is of version 1: one pickle of all columns."""
     if not key_data:
-        columns: Columns = pickle.loads(value_data)
+        columns: _Columns = pickle.loads(value_data)
         return columns
     keys: list[Any] = []
     namespaces: list[Any] = []

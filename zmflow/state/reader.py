@@ -330,8 +330,8 @@ def _rewritten(
         if overtaken is None or base is None:
             in_flight.append(None)
         else:
-            copied = open_state_file(overtaken, base.storage).copied(set())
-            in_flight.append(_stored(copied, storage, f"{name}-{subtask}.overtaken", settings))
+            copied = open_state_file(overtaken, base.storage).copied()
+            in_flight.append(_stored(copied, storage, f"{name}-{subtask}.in-flight", settings))
     return structs.replace(vertex, subtasks=files, in_flight=in_flight)
 
 

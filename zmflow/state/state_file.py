@@ -322,11 +322,12 @@ class StateFileReader:
 
     def native(self, operator_id: str, groups: range | None = None) -> list[NativeManifest]:
         """What the files of backends are that hold state of an operator, for these key groups or for all."""
+        of_operator = self.operators.get(operator_id, [])
+        entries = of_operator if groups is None else self.keyed_entries(operator_id, groups)
         return [
             decode_manifest(self._raw(entry, self._stored(entry), entry.raw_bytes), self._where)
-            for entry in self.operators.get(operator_id, ())
+            for entry in entries
             if entry.kind == NATIVE
-            and (groups is None or (entry.first_group < groups.stop and entry.last_group >= groups.start))
         ]
 
     def chunk(self, entry: ChunkEntry) -> KeyedChunk:

@@ -115,7 +115,11 @@ def test_records_that_nobody_sends_again_are_named(change: str) -> None:
     assert homeless_records(now, metadata) == {"op-t"}
     (refused,) = plan_recovery(now, metadata, {"op-t"}, drops=False).having("refused")
     assert (refused.operator_id, "on their way" in refused.reason) == ("op-t", True)
-    assert plan_recovery(now, metadata, {"op-t"}, drops=True).having("refused") == []
+    plan = plan_recovery(now, metadata, {"op-t"}, drops=True)
+    assert plan.having("refused") == []
+    if change != "the vertex is missing":
+        (restored,) = (one for one in plan.operators if one.operator_id == "op-t")
+        assert (restored.verdict, "are dropped" in restored.reason) == ("restored", True)
 
 
 def test_the_same_job_refuses_nothing() -> None:

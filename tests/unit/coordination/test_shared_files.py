@@ -35,7 +35,7 @@ def test_a_file_goes_with_the_last_checkpoint_that_uses_it() -> None:
     assert files.use(2, "/c/chk-2", [again("a"), fresh("c")]) == ""
     assert files.drop(1) == {"/c/chk-1": ["b"]}
     assert files.drop(2) == {"/c/chk-1": ["a"], "/c/chk-2": ["c"]}
-    assert files.names() == []
+    assert not files._users
 
 
 def test_what_is_gone_cannot_be_used_again() -> None:
@@ -44,7 +44,7 @@ def test_what_is_gone_cannot_be_used_again() -> None:
     files.use(1, "/c/chk-1", [fresh("a")])
     files.drop(1)
     assert files.use(2, "/c/chk-2", [fresh("b"), again("a")]) == "a"
-    assert files.names() == []
+    assert not files._users
 
 
 class Histories(RuleBasedStateMachine):
@@ -159,7 +159,7 @@ class Histories(RuleBasedStateMachine):
         self.files.check()
         every = [*self.kept.values(), *self.parts.values()]
         needed = {name for parts in every for part in parts.values() for name in part.values()}
-        assert needed == self.stored == set(self.files.names())
+        assert needed == self.stored == set(self.files._users)
 
     def teardown(self) -> None:
         """When all is dropped nothing is left."""

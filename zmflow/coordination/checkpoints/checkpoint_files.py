@@ -11,7 +11,7 @@ from zmflow.coordination.effects import DiscardCheckpoint
 from zmflow.coordination.turn import Turn
 from zmflow.ids import JobId
 from zmflow.protocol.checkpoints import CheckpointAcknowledged
-from zmflow.state.checkpoint_storage import SHARED, join_location
+from zmflow.state.checkpoint_storage import SHARED, join_location, written_names
 
 __all__ = ["CheckpointFiles"]
 
@@ -44,9 +44,7 @@ class CheckpointFiles:
 
     def too_late(self, turn: Turn, message: CheckpointAcknowledged, location: str) -> None:
         """A part that nobody waits for: what was written for it goes. Other checkpoints have the rest."""
-        files = [file for file in (message.state, message.in_flight) if file is not None]
-        names = [file.path for file in files if file.path]
-        names += [SHARED + name for file in files for name in file.fresh_names]
+        names = written_names(message.state, message.in_flight)
         if location and names:
             turn.do(DiscardCheckpoint(self._job_id, location, tuple(names)))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from zmflow.coordination.resource_manager import ResourceManager
 from zmflow.coordination.scheduler import Scheduler
-from zmflow.coordination.slots import Subtask
+from zmflow.coordination.slots import PhysicalSlot, Subtask
 from zmflow.coordination.turn import Turn
 from zmflow.ids import JobId
 from zmflow.protocol.checkpoints import (
@@ -49,14 +49,15 @@ class CheckpointOrders:
     def unalign(self, turn: Turn, barrier: CheckpointBarrier) -> None:
         """Tell all workers that a checkpoint waits no longer, also those whose part is there: their barriers
         are on their way."""
-        for slot in self._scheduler.pool:
-            if slot.shared is not None:
-                message = UnalignCheckpoint(turn.epoch, slot.allocation_id, barrier)
-                self._resources.send(turn, slot.taskmanager_id, message)
+        for slot in self._used_slots():
+            message = UnalignCheckpoint(turn.epoch, slot.allocation_id, barrier)
+            self._resources.send(turn, slot.taskmanager_id, message)
 
     def notify(self, turn: Turn, checkpoint_id: int, *, completed: bool) -> None:
         """Tell all workers how a checkpoint has ended."""
-        for slot in self._scheduler.pool:
-            if slot.shared is not None:
-                message = NotifyCheckpoint(turn.epoch, slot.allocation_id, checkpoint_id, completed)
-                self._resources.send(turn, slot.taskmanager_id, message)
+        for slot in self._used_slots():
+            message = NotifyCheckpoint(turn.epoch, slot.allocation_id, checkpoint_id, completed)
+            self._resources.send(turn, slot.taskmanager_id, message)
+
+    def _used_slots(self) -> Iterator[PhysicalSlot]:
+        return (slot for slot in self._scheduler.pool if slot.shared is not None)

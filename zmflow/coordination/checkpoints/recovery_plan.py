@@ -8,7 +8,7 @@ refused.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -18,15 +18,16 @@ from zmflow.graph.job_graph import JobGraph, JobOperator, JobVertex
 from zmflow.protocol.checkpoint_metadata import CheckpointMetadata, OperatorRecord, VertexRecord
 from zmflow.state.native_files import foreign_files
 
-_HOMELESS = (
-    " on an exchange that the job has not: nothing is on its way in a savepoint, "
-    "or in a checkpoint whose barriers overtook nothing"
-)
-
 __all__ = ["OperatorPlan", "RecoveryPlan", "Verdict", "foreign_state", "plan_recovery"]
 
 Verdict: TypeAlias = Literal["restored", "new", "dropped", "refused"]
 """``new``: the snapshot has nothing of it. ``dropped``: the job has no such operator."""
+
+_HOMELESS = (
+    "Records were on their way to it on an exchange that the job has not: begin from a savepoint, in which "
+    "nothing is on its way."
+)
+_HOMELESS_DROPPED = "Records that were on their way to it on an exchange that the job has not are dropped."
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +101,14 @@ def plan_recovery(
             record = records.get(operator.operator_id)
             reason = "" if record is None else _refusal(vertex, operator, record[0], stateful, maximum)
             if operator.operator_id in homeless and not drops:
-                reason = reason or f"Records were on their way to it{_HOMELESS}."
-            operators.append(_of_job(vertex, operator, record, stateful, reason))
+                reason = reason or _HOMELESS
+            planned = _of_job(vertex, operator, record, stateful, reason)
+            if operator.operator_id in homeless and not planned.reason:
+                planned = replace(planned, reason=_HOMELESS_DROPPED)
+            operators.append(planned)
     known = {o.operator_id for vertex in graph.vertices for o in vertex.chain}
     for operator_id, (left, of_snapshot) in records.items():
-        if operator_id not in known and operator_id in homeless.union(stateful):
+        if operator_id not in known and (operator_id in stateful or operator_id in homeless):
             operators.append(_of_snapshot(left, of_snapshot, drops=drops))
     return RecoveryPlan(msgspec.structs.replace(graph, vertices=vertices), operators)
 

@@ -39,7 +39,8 @@ class CheckpointSettings:
 
     ``interval_ms`` is -1 when it takes none by itself; ``directory`` is the one of the job, empty when its
     state stays in the JobManager's memory. ``aligned_timeout_ms`` is None where barriers never overtake
-    records."""
+    records.
+    """
 
     streaming: bool
     interval_ms: int

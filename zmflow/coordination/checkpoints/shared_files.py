@@ -57,10 +57,6 @@ class SharedFiles:
                 unused.setdefault(self._places.pop(name), []).append(name)
         return unused
 
-    def names(self) -> list[str]:
-        """All files that somebody uses."""
-        return list(self._users)
-
     def check(self) -> None:
         """Both sides of the books agree."""
         for name, users in self._users.items():

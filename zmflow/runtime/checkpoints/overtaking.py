@@ -123,7 +123,7 @@ class Overtaking:
             self._aligned(alignment)
             if alignment.take is not None and self._checkpoints.overtakes:
                 if channel is not None and len(rest):
-                    self._is_passed(channel, rest)
+                    self._checkpoints.overtook(channel, rest)
                 for _ in range(len(self._deferred)):
                     self._keep(*self._deferred.popleft())
             outputs.push(order.barrier.checkpoint_id)

@@ -90,12 +90,13 @@ class SharedUploads:
                 for name in frozen.shared:
                     file = (frozen.identity, name)
                     known = safe.get(file)
+                    is_fresh = known is None
                     if known is None:
                         known = self._write(checkpoint_id, frozen, name, storage)
                         fresh.append(known.stored)
                     found[file] = known
                     stored.append(known)
-                    shared.append(SharedFile(known.stored, known.size_bytes, fresh[-1:] == [known.stored]))
+                    shared.append(SharedFile(known.stored, known.size_bytes, is_fresh))
                 frozen.described(stored)
         except BaseException:
             take_back(fresh, storage)

@@ -29,7 +29,7 @@ from zmflow.protocol.resources import size_text
 from zmflow.runtime.checkpoints.local_copies import LocalCopies
 from zmflow.runtime.checkpoints.shared_uploads import SharedUploads, take_back
 from zmflow.runtime.checkpoints.snapshot_fork import ForkedSnapshot
-from zmflow.state.checkpoint_storage import SHARED, open_storage
+from zmflow.state.checkpoint_storage import open_storage, written_names
 from zmflow.state.native_files import NativeManifest
 from zmflow.state.state_file import PickledState
 
@@ -220,10 +220,7 @@ class SnapshotWriter:
 
     def _take_back(self, barrier: CheckpointBarrier, *files: StateFile | None) -> None:
         """Delete what was written."""
-        stored = [file for file in files if file is not None]
-        names = [file.path for file in stored if file.path]
-        names += [SHARED + name for file in stored for name in file.fresh_names]
-        if names:
+        if names := written_names(*files):
             with suppress(ZmflowError):  # it goes with the checkpoint, or with the job
                 open_storage(barrier.location, self._settings).delete(names)
 

@@ -26,7 +26,7 @@ from zmflow.config.options import RUNTIME_MODE
 from zmflow.execution.barrier_alignment import Alignment, BarrierAlignment
 from zmflow.execution.chain import Chain
 from zmflow.execution.operator_snapshots import RestoredOperator, SnapshotContext
-from zmflow.execution.time_events import StreamStatus, Watermark
+from zmflow.execution.time_events import TIME_EVENTS
 from zmflow.protocol.checkpoints import (
     CheckpointBarrier,
     NotifyCheckpoint,
@@ -48,8 +48,6 @@ from zmflow.state.state_file import PickledState, pickle_state
 from zmflow.telemetry.logs import get_logger
 
 __all__ = ["AssignedSplits", "TaskCheckpoints"]
-
-TIME_EVENTS = frozenset((Watermark, StreamStatus))
 
 READER_SPLITS = "source-splits"
 """Operator state of a source: the splits of its reader, each with how far it was read."""
@@ -234,8 +232,7 @@ class TaskCheckpoints:
         if not self._deployment.overtakes or self.has_finished:
             return Alignment()
         outcome = self._alignment.unaligned(barrier, _now_us())
-        if outcome.forgets:
-            self._forget()
+        self._overtaken(outcome)
         return outcome
 
     @property
