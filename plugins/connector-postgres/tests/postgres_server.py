@@ -108,3 +108,8 @@ class PostgresServer:
     def prepared(self) -> list[str]:
         """The names of prepared transactions."""
         return [str(name) for (name,) in self.query("SELECT gid FROM pg_prepared_xacts ORDER BY 1")]
+
+    def roll_back_all(self) -> None:
+        """Let no transaction be prepared: a job that has failed for good leaves its last ones."""
+        for name in self.prepared():
+            self.query(f"ROLLBACK PREPARED '{name}'")
