@@ -44,12 +44,19 @@ BUGS = {
     ),
     "deletes_by_prefix": (
         """
-    def delete_all(self):
+    def delete_all(self, kept=()):
         import shutil
         for path in self._directory.parent.glob(self._directory.name + "*"):
             shutil.rmtree(path)
 """,
-        ["deleting_all_leaves_the_neighbours"],
+        ["deleting_all_leaves_the_neighbours", "what_is_kept_is_not_deleted_with_the_rest"],
+    ),
+    "keeps_nothing": (
+        """
+    def delete_all(self, kept=()):
+        super().delete_all()
+""",
+        ["what_is_kept_is_not_deleted_with_the_rest"],
     ),
     "deletes_what_is_there_only": (
         """

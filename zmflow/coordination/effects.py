@@ -138,7 +138,8 @@ class CheckpointLoaded(_Struct, frozen=True):
 
 
 class DiscardCheckpoint(_Struct, frozen=True):
-    """Delete these files of a location, or the location with everything in it when none are named.
+    """Delete these files of a location, or the location with everything in it, but what is kept, when none
+    are named.
 
     Nothing follows: files that cannot be deleted are told in the log.
     """
@@ -146,6 +147,7 @@ class DiscardCheckpoint(_Struct, frozen=True):
     job_id: str
     location: str
     names: tuple[str, ...] = ()
+    kept: frozenset[str] = frozenset()
 
 
 # -- events and effects of the TaskManager's brain ------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal, NoReturn, TypeAlias
@@ -142,8 +142,10 @@ class CheckpointStorage(ABC):
         """Delete these files. Those that are missing are fine. After a failure others may be there still."""
 
     @abstractmethod
-    def delete_all(self) -> None:
-        """Delete the location with its files, unfinished ones too. Shared files stay, and are not in it."""
+    def delete_all(self, kept: Container[str] = ()) -> None:
+        """Delete the location with its files, unfinished ones too; but no file that is kept, by its name.
+        Shared files stay, and are not in it.
+        """
 
     @abstractmethod
     def list(self) -> Iterator[tuple[str, int]]:

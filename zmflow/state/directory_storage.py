@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
@@ -115,13 +115,17 @@ class DirectoryStorage(CheckpointStorage):
         if failures:
             raise failures[0]
 
-    def delete_all(self) -> None:
+    def delete_all(self, kept: Container[str] = ()) -> None:
         # Only files, never a tree: what is not a checkpoint but was called one must survive this.
         with _failures_of("delete", self._directory), suppress(FileNotFoundError, NotADirectoryError):
+            stay = False
             for entry in self._entries():
-                if not entry.is_dir(follow_symlinks=False):
+                if entry.name in kept:
+                    stay = True
+                elif not entry.is_dir(follow_symlinks=False):
                     Path(entry.path).unlink(missing_ok=True)
-            self._directory.rmdir()
+            if not stay:
+                self._directory.rmdir()
 
     def list(self) -> Iterator[tuple[str, int]]:
         files = []

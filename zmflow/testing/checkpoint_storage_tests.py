@@ -282,6 +282,17 @@ class _DirectoryChecks(_AtomicityChecks):
         storage.write("state", [b"again"])
         assert storage.read("state") == b"again"
 
+    def test_what_is_kept_is_not_deleted_with_the_rest(self, storage: CheckpointStorage) -> None:
+        """Whoever cleans up names what somebody needs; writes that broke off go as well."""
+        for name in ("a", "b", "c"):
+            storage.write(name, [name.encode()])
+        with pytest.raises(HalfwayError):
+            storage.write("broken", breaking_off(MIB))
+        storage.delete_all({"b", "missing"})
+        assert list(storage.list()) == [("b", 1)]
+        storage.delete_all(["missing"])
+        assert list(storage.list()) == []
+
     def test_shared_files_belong_to_the_job(
         self, checkpoint: OpenCheckpoint, base_location: str, settings: Settings
     ) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -71,9 +71,9 @@ class FaultyStorage(CheckpointStorage):
         self._faults.before("delete", self.location)
         self._directory.delete(names)
 
-    def delete_all(self) -> None:
+    def delete_all(self, kept: Container[str] = ()) -> None:
         self._faults.before("delete", self.location)
-        self._directory.delete_all()
+        self._directory.delete_all(kept)
 
     def list(self) -> Iterator[tuple[str, int]]:
         self._faults.before("list", self.location)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import unquote, urlsplit
@@ -110,8 +110,9 @@ class ObjectStoreStorage(CheckpointStorage):
     def delete(self, names: Iterable[str]) -> None:
         self._delete([self._key(name) for name in names])
 
-    def delete_all(self) -> None:
-        self._delete([entry["path"] for entry in self._entries("delete")])
+    def delete_all(self, kept: Container[str] = ()) -> None:
+        keys = [entry["path"] for entry in self._entries("delete")]
+        self._delete([key for key in keys if key.rpartition("/")[2] not in kept])
 
     def list(self) -> Iterator[tuple[str, int]]:
         entries = self._entries("list")

@@ -35,7 +35,7 @@ def test_a_file_goes_with_the_last_checkpoint_that_uses_it() -> None:
     assert files.use(2, "/c/chk-2", [again("a"), fresh("c")]) == ""
     assert files.drop(1) == {"/c/chk-1": ["b"]}
     assert files.drop(2) == {"/c/chk-1": ["a"], "/c/chk-2": ["c"]}
-    assert not files._users
+    assert not files.names()
 
 
 def test_what_is_gone_cannot_be_used_again() -> None:
@@ -44,7 +44,7 @@ def test_what_is_gone_cannot_be_used_again() -> None:
     files.use(1, "/c/chk-1", [fresh("a")])
     files.drop(1)
     assert files.use(2, "/c/chk-2", [fresh("b"), again("a")]) == "a"
-    assert not files._users
+    assert not files.names()
 
 
 class Histories(RuleBasedStateMachine):
@@ -159,7 +159,7 @@ class Histories(RuleBasedStateMachine):
         self.files.check()
         every = [*self.kept.values(), *self.parts.values()]
         needed = {name for parts in every for part in parts.values() for name in part.values()}
-        assert needed == self.stored == set(self.files._users)
+        assert needed == self.stored == self.files.names()
 
     def teardown(self) -> None:
         """When all is dropped nothing is left."""
@@ -172,10 +172,13 @@ def part_of(*shared: SharedFile) -> StateFile:
     return StateFile("v-0-0.state", 30_000, b"", False, list(shared), "rocksdb")
 
 
-def begun() -> ControlPlane:
+def begun(retention: str = "NO_EXTERNALIZED_CHECKPOINTS") -> ControlPlane:
     """A cluster whose first checkpoint waits for its tasks."""
     cluster = ControlPlane([2], behaviour=behaves(snapshots=False))
-    tolerant = {"execution.checkpointing.tolerable-failed-checkpoints": "9"}
+    tolerant = {
+        "execution.checkpointing.tolerable-failed-checkpoints": "9",
+        "execution.checkpointing.externalized-checkpoint-retention": retention,
+    }
     both = [vertex("s"), vertex("t")]
     run(cluster, graph(both, [edge("s", "t")], {**EVERY_SECOND, **IN_DIRECTORY, **tolerant}))
     cluster.advance(600)
@@ -206,6 +209,20 @@ def test_files_that_a_newer_checkpoint_names_survive_the_older_one() -> None:
         ("/c/j1/shared", ()),
         ("/c/j1", ()),
     ]
+
+
+def test_what_nobody_has_heard_of_goes_where_checkpoints_outlive_their_job() -> None:
+    """A task that was killed has told nobody what it had written; what is kept needs the rest."""
+    cluster = begun("RETAIN_ON_CANCELLATION")
+    acknowledge(cluster, "s", 1)
+    acknowledge(cluster, "t", 1, state=part_of(fresh("a"), fresh("b")))
+    cluster.advance(1_000)
+    acknowledge(cluster, "t", 2, state=part_of(again("a"), fresh("c")))
+    cluster.say(cluster.add_client(), CancelJob(1, 1, "j1"))
+    cluster.advance(1_000)
+    (swept,) = (order for order in cluster.discarded if order.location == "/c/j1/shared")
+    assert (swept.names, swept.kept) == ((), {"a", "b"})
+    assert "/c/j1/chk-1" not in [location for location, names in deleted(cluster) if not names]
 
 
 def test_what_was_written_for_a_given_up_checkpoint_is_deleted() -> None:

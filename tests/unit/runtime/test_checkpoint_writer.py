@@ -97,3 +97,13 @@ def test_some_files_can_be_deleted_and_others_stay(tmp_path: Path) -> None:
     desk.writer.order(DiscardCheckpoint("j1", str(tmp_path), ("a",)))
     desk.writer.close(WAIT_S)
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_what_is_kept_stays_when_the_rest_goes(tmp_path: Path) -> None:
+    """A job that has ended leaves what its checkpoints need."""
+    desk = Desk()
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("")
+    desk.writer.order(DiscardCheckpoint("j1", str(tmp_path), kept=frozenset(("b", "gone"))))
+    desk.writer.close(WAIT_S)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]

@@ -67,6 +67,17 @@ class CheckpointFiles:
             self.discard(turn, join_location(directory, "shared"))
             self.discard(turn, directory)
 
+    def keep(self, turn: Turn, directory: str) -> None:
+        """The job has ended, and its checkpoints stay: what killed tasks have written to be shared, and told
+        nobody, goes.
+
+        Args:
+            directory: of the job; empty: it had none.
+        """
+        if directory:
+            location = join_location(directory, "shared")
+            turn.do(DiscardCheckpoint(self._job_id, location, kept=self._shared.names()))
+
     def discard(self, turn: Turn, location: str) -> None:
         """Delete a location."""
         if location:

@@ -427,8 +427,11 @@ class CheckpointCoordinator:
         kept = self._completed.forget()
         for location in self._history.take_given_up():
             self._files.discard(turn, location)
-        if not self._settings.keeps(state):
-            self._files.end(turn, kept, self._settings.directory if self._newest_id else "")
+        directory = self._settings.directory if self._newest_id else ""
+        if self._settings.keeps(state):
+            self._files.keep(turn, directory)
+        else:
+            self._files.end(turn, kept, directory)
         self._history.forget_details()
 
     # -- restores and checks ----------------------------------------------------------------------

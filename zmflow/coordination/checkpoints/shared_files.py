@@ -57,6 +57,10 @@ class SharedFiles:
                 unused.setdefault(self._places.pop(name), []).append(name)
         return unused
 
+    def names(self) -> frozenset[str]:
+        """All files that somebody uses."""
+        return frozenset(self._users)
+
     def check(self) -> None:
         """Both sides of the books agree."""
         for name, users in self._users.items():

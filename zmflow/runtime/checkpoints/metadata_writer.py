@@ -116,7 +116,7 @@ class CheckpointWriter:
             if order.names:
                 storage.delete(order.names)
             else:
-                storage.delete_all()
+                storage.delete_all(order.kept)
         except Exception as error:  # noqa: BLE001 - what stays costs space, and nothing else
             what = error.message if isinstance(error, ZmflowError) else f"{type(error).__name__}: {error}"
             self._log(f"Files of {order.location} could not be deleted: {what}")
